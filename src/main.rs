@@ -1,0 +1,3 @@
+//! The service's executable.
+
+fn main() {}

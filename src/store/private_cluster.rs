@@ -1,0 +1,1 @@
+//! The embedded default: a PostgreSQL of our own.
