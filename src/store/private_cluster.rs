@@ -1,1 +1,0 @@
-//! The embedded default: a PostgreSQL of our own.

@@ -1,0 +1,148 @@
+//! Finds the programs of a PostgreSQL server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::error::{AtPath, ClusterError};
+use super::folder::DataFolder;
+
+/// The oldest major version that is supported.
+pub(super) const OLDEST_MAJOR: u32 = 14;
+
+/// Where a project keeps binaries of its own, below the working folder.
+const PROJECT_LOCAL: &str = ".postgres/bin";
+
+/// Where systems keep them: the folder, what the names of the versions in it begin with.
+const SYSTEM: [(&str, &str); 5] = [
+    ("/usr/lib/postgresql", ""),                       // Debian, Ubuntu
+    ("/usr", "pgsql-"),                                // PostgreSQL's own RPMs
+    ("/opt/homebrew/opt", "postgresql@"),              // Homebrew, Apple silicon
+    ("/usr/local/opt", "postgresql@"),                 // Homebrew, Intel
+    ("/home/linuxbrew/.linuxbrew/opt", "postgresql@"), // Homebrew, Linux
+];
+
+/// A folder with `postgres` and `initdb` in it, and their major version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Binaries {
+    pub(super) dir: PathBuf,
+    pub(super) major: u32,
+}
+
+impl Binaries {
+    /// Those that fit the cluster of the data folder; where there is none yet, the first of:
+    /// `PG_BIN`, a project-local folder, the newest of the system's, `PATH`.
+    pub(super) fn find(pg_bin: Option<&Path>, folder: &DataFolder) -> Result<Self, ClusterError> {
+        let made_by = version_of_cluster(folder)?;
+        let fits = |found: &Self| made_by.as_ref().is_none_or(|v| *v == found.major.to_string());
+        let mismatch = |found: String| ClusterError::VersionMismatch {
+            path: folder.path().to_owned(),
+            made_by: made_by.clone().unwrap_or_default(),
+            found,
+        };
+
+        if let Some(dir) = pg_bin {
+            let found = Self::named_by_user(dir)?;
+            return match fits(&found) {
+                true => Ok(found),
+                false => Err(mismatch(format!("PG_BIN is PostgreSQL {}", found.major))),
+            };
+        }
+        let mut majors = Vec::new();
+        for dir in candidates() {
+            match Self::probe(&dir) {
+                Ok(found) if found.major < OLDEST_MAJOR => {}
+                Ok(found) if fits(&found) => return Ok(found),
+                Ok(found) => majors.push(found.major.to_string()),
+                Err(reason) => tracing::debug!(dir = %dir.display(), reason, "no server binaries"),
+            }
+        }
+        match majors.is_empty() {
+            true => Err(ClusterError::NoBinaries),
+            false => Err(mismatch(format!("only {} is installed", majors.join(", ")))),
+        }
+    }
+
+    /// The path of one of the programs.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn named_by_user(dir: &Path) -> Result<Self, ClusterError> {
+        let bad = |reason| ClusterError::BadPgBin { path: dir.to_owned(), reason };
+        let found = Self::probe(&std::path::absolute(dir).at("resolve", dir)?).map_err(bad)?;
+        match found.major < OLDEST_MAJOR {
+            true => Err(bad(format!("it is PostgreSQL {}", found.major))),
+            false => Ok(found),
+        }
+    }
+
+    fn probe(dir: &Path) -> Result<Self, String> {
+        let initdb = dir.join("initdb");
+        if !initdb.is_file() {
+            return Err(format!("there is no {}", initdb.display()));
+        }
+        let postgres = dir.join("postgres");
+        let output = Command::new(&postgres).arg("--version").stdin(Stdio::null()).output();
+        let output = output.map_err(|error| format!("{}: {error}", postgres.display()))?;
+        let answer = String::from_utf8_lossy(&output.stdout);
+        let major = major_of(&answer).ok_or_else(|| {
+            format!("`{} --version` answered `{}`", postgres.display(), answer.trim())
+        })?;
+        Ok(Self { dir: dir.to_owned(), major })
+    }
+}
+
+fn version_of_cluster(folder: &DataFolder) -> Result<Option<String>, ClusterError> {
+    if !folder.has_cluster() {
+        return Ok(None);
+    }
+    let path = folder.cluster().join("PG_VERSION");
+    fs::read_to_string(&path).at("read", &path).map(|text| Some(text.trim().to_owned()))
+}
+
+fn candidates() -> Vec<PathBuf> {
+    let mut found = Vec::from_iter(std::path::absolute(PROJECT_LOCAL).ok());
+    for (parent, prefix) in SYSTEM {
+        let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(parent)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name();
+                let version = name.to_str()?.strip_prefix(prefix)?.parse().ok()?;
+                Some((version, entry.path().join("bin")))
+            })
+            .collect();
+        versions.sort_unstable_by(|a, b| b.cmp(a));
+        found.extend(versions.into_iter().map(|(_, dir)| dir));
+    }
+    // Where the system looks for programs: no setting of ours, so not a matter of the
+    // configuration. A relative entry depends on the working folder and is nobody's intention.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    found.extend(std::env::split_paths(&path).filter(|dir| dir.is_absolute()));
+    found.retain(|dir| dir.join("postgres").is_file());
+    found
+}
+
+/// The major version in `postgres (PostgreSQL) 15.18 (Debian …)`, `… 18beta1`, `… 19devel`.
+fn major_of(answer: &str) -> Option<u32> {
+    let (_, version) = answer.split_once("(PostgreSQL) ")?;
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_is_read_from_every_form_of_the_answer() {
+        assert_eq!(major_of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(major_of("postgres (PostgreSQL) 18beta1\n"), Some(18));
+        assert_eq!(major_of("postgres (PostgreSQL) 19devel\n"), Some(19));
+        assert_eq!(major_of("postgres (PostgreSQL) 9.6.24\n"), Some(9));
+        assert_eq!(major_of("initdb: unknown option\n"), None);
+        assert_eq!(major_of("postgres (PostgreSQL) next\n"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! Makes a new cluster, whole or not at all.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::process::{Output, Stdio};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::binaries::Binaries;
+use super::error::{AtPath, ClusterError};
+use super::folder::DataFolder;
+use super::log_file::last_meaningful_line;
+use super::server_user::ServerUser;
+use super::{SERVICE_DATABASE, SERVICE_ROLE, SUPERUSER_ROLE};
+
+/// Makes the cluster with its roles and database beside its place and renames it when it is
+/// whole, so that a crash on the way leaves nothing that looks like one.
+pub(super) async fn make_cluster(
+    folder: &DataFolder,
+    binaries: &Binaries,
+    user: ServerUser,
+) -> Result<(), ClusterError> {
+    let unfinished = folder.unfinished_cluster();
+    tracing::info!(data_dir = %folder.path().display(), postgres = binaries.major, "making a PostgreSQL cluster");
+    for abandoned in folder.abandoned_clusters()? {
+        // Where its `initdb` still writes, this may fail; then a later start removes the rest.
+        if let Err(error) = fs::remove_dir_all(&abandoned) {
+            tracing::warn!(folder = %abandoned.display(), %error, "could not remove an unfinished cluster");
+        }
+    }
+    DirBuilder::new().mode(0o700).create(&unfinished).at("create", &unfinished)?;
+    user.give(&unfinished)?;
+
+    let mut initdb = Command::from(user.command(binaries.program("initdb")));
+    initdb.arg("--pgdata").arg(&unfinished);
+    initdb.arg("--username").arg(SUPERUSER_ROLE);
+    initdb.args([
+        // Whoever can open the socket is trusted; the mode of its folder (0700) says who can.
+        "--auth-local=trust",
+        // There is no TCP. Should somebody switch it on, nobody gets in by it.
+        "--auth-host=reject",
+        "--encoding=UTF8",
+        // Sorts by bytes: the same on every system and after every upgrade of one, whereas a
+        // system's own rules change under its indexes. Needs no locale to be installed.
+        "--locale=C",
+        // A disk that returns other bytes than were written is noticed, not served.
+        "--data-checksums",
+        "--no-instructions",
+    ]);
+    check(run(initdb, "").await, folder)?;
+
+    // Straight into the files, no server and so no socket: the cluster is never seen half-made.
+    let mut single = Command::from(user.command(binaries.program("postgres")));
+    single.args(["--single", "-c", "exit_on_error=on", "-D"]).arg(&unfinished).arg("postgres");
+    let statements = format!(
+        "CREATE ROLE {SERVICE_ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE;\n\
+         CREATE DATABASE {SERVICE_DATABASE} OWNER {SERVICE_ROLE};\n"
+    );
+    check(run(single, &statements).await, folder)?;
+
+    fs::rename(&unfinished, folder.cluster()).at("put in place", &unfinished)?;
+    // The rename itself must survive a power cut, or the cluster would be made a second time.
+    File::open(folder.path()).and_then(|dir| dir.sync_all()).at("sync", folder.path())
+}
+
+/// Runs the command to its end. It dies with this future: half a cluster is of no use.
+async fn run(mut command: Command, input: &str) -> io::Result<Output> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(input.as_bytes()).await {
+            // It ended before it read its input: its own words say why.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+            _ => {}
+        }
+    }
+    child.wait_with_output().await
+}
+
+fn check(ended: io::Result<Output>, folder: &DataFolder) -> Result<(), ClusterError> {
+    let reason = match ended {
+        Ok(output) if output.status.success() => return Ok(()),
+        Ok(output) => last_meaningful_line(&String::from_utf8_lossy(&output.stderr)),
+        Err(error) => error.to_string(),
+    };
+    Err(ClusterError::InitFailed { path: folder.path().to_owned(), reason })
+}

@@ -1,0 +1,152 @@
+//! Gets the server to run: attaches to the one that does, or starts it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+
+use super::binaries::Binaries;
+use super::error::{AtPath, ClusterError};
+use super::folder::DataFolder;
+use super::log_file::LogFile;
+use super::pid_file::{self, Postmaster, Status};
+use super::server_user::ServerUser;
+use super::{settings, socket_folder};
+
+/// Recovery after a crash replays up to `max_wal_size`; on a slow disk that takes a while.
+const READY_WITHIN: Duration = Duration::from_secs(180);
+
+/// Backends of a dead postmaster end when they next wait for anything, mostly at once.
+const LEFT_OVERS_GONE_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often files and processes are looked at while waiting.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// What is needed to run the server.
+#[derive(Debug)]
+pub(super) struct Launch<'a> {
+    pub(super) folder: &'a DataFolder,
+    pub(super) binaries: &'a Binaries,
+    pub(super) user: ServerUser,
+    pub(super) socket_dir: &'a Path,
+    pub(super) settings: &'a [(String, String)],
+}
+
+impl Launch<'_> {
+    /// Returns when the server of the folder accepts connections.
+    pub(super) async fn ensure_running(&self) -> Result<(), ClusterError> {
+        let cluster = &self.folder.cluster();
+        // A server that was started by a service which died since, and is about to write its
+        // pid file, or one that is about to end, resolves itself while we wait.
+        let left_over = pid_file::is_left_over(cluster);
+        let give_up = Instant::now() + LEFT_OVERS_GONE_WITHIN;
+        loop {
+            if let Some(postmaster) = Postmaster::of(cluster) {
+                if self.attach(postmaster).await? {
+                    return Ok(());
+                }
+                continue;
+            }
+            pid_file::disarm(cluster, self.socket_dir)?;
+            match self.start().await {
+                // Backends of the server before may still be ending, or another one came first.
+                Err(ClusterError::StartFailed { reason, .. })
+                    if (left_over || Postmaster::of(cluster).is_some())
+                        && Instant::now() < give_up =>
+                {
+                    tracing::debug!(reason, "PostgreSQL did not start, trying again");
+                    tokio::time::sleep(LOOK_EVERY * 10).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Waits for a running server: `true` when it is ready, `false` when it ended instead.
+    async fn attach(&self, found: Postmaster) -> Result<bool, ClusterError> {
+        let cluster = &self.folder.cluster();
+        let pid = found.pid;
+        let settled = || Postmaster::of(cluster).is_none_or(|now| now.status == Status::Ready);
+        if !wait_until(READY_WITHIN, settled).await {
+            return Err(self.not_ready(pid));
+        }
+        let Some(postmaster) = Postmaster::of(cluster) else { return Ok(false) };
+        self.check_is_ours(&postmaster)?;
+        tracing::info!(pid, "re-attached to the running PostgreSQL");
+        Ok(true)
+    }
+
+    /// A server that somebody started by hand on our folder may listen to the world.
+    fn check_is_ours(&self, postmaster: &Postmaster) -> Result<(), ClusterError> {
+        let reason = if let Some(address) = &postmaster.listens_on {
+            format!("it listens on {address}")
+        } else if postmaster.socket_dir != self.socket_dir {
+            format!("its socket is in {}", postmaster.socket_dir.display())
+        } else {
+            return socket_folder::check_private(self.socket_dir, self.user);
+        };
+        let path = self.folder.path().to_owned();
+        Err(ClusterError::StartedByHand { path, pid: postmaster.pid, reason })
+    }
+
+    async fn start(&self) -> Result<(), ClusterError> {
+        let cluster = &self.folder.cluster();
+        let (log, mut child) = self.spawn()?;
+        let give_up = Instant::now() + READY_WITHIN;
+        loop {
+            let ended = child.try_wait().at("wait for", &self.binaries.program("postgres"))?;
+            if let Some(status) = ended {
+                let reason = format!("{} ({status})", log.reason());
+                return Err(ClusterError::StartFailed { reason, log: self.folder.log() });
+            }
+            match Postmaster::of(cluster) {
+                Some(found) if child.id() == Some(found.pid) && found.status == Status::Ready => {
+                    tracing::info!(pid = found.pid, "PostgreSQL runs");
+                    return Ok(());
+                }
+                _ if Instant::now() >= give_up => {
+                    return Err(self.not_ready(child.id().unwrap_or_default()));
+                }
+                _ => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    /// Starts the process. It has a process group of its own, so that a Ctrl-C in the terminal
+    /// reaches only the service, which stops the server after its last request; and it is not
+    /// killed when the handle is dropped.
+    fn spawn(&self) -> Result<(LogFile, Child), ClusterError> {
+        let program = self.binaries.program("postgres");
+        let (log, file) = LogFile::open(&self.folder.log())?;
+        let for_errors = file.try_clone().at("open", &self.folder.log())?;
+        let mut command = self.user.command(&program);
+        command.arg("-D").arg(self.folder.cluster());
+        for (name, value) in settings::all(self.socket_dir, self.settings) {
+            let mut setting = OsString::from(name);
+            setting.push("=");
+            setting.push(value);
+            command.arg("-c").arg(setting);
+        }
+        command.stdout(file).stderr(for_errors);
+        let mut command = Command::from(command);
+        let child = command.process_group(0).kill_on_drop(false).spawn().at("run", &program)?;
+        Ok((log, child))
+    }
+
+    fn not_ready(&self, pid: u32) -> ClusterError {
+        ClusterError::NotReady { pid, seconds: READY_WITHIN.as_secs(), log: self.folder.log() }
+    }
+}
+
+/// Waits until the condition holds, at most so long; returns whether it does.
+pub(super) async fn wait_until(patience: Duration, condition: impl Fn() -> bool) -> bool {
+    let give_up = Instant::now() + patience;
+    while !condition() {
+        if Instant::now() >= give_up {
+            return false;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    true
+}

@@ -1,0 +1,116 @@
+//! The PostgreSQL that all tests of this binary share, and the folder that goes when it ends.
+//!
+//! Every test gets a database of its own from [`TestCluster::fresh_database`]. A watchdog process
+//! stops every server below the folder and removes it when this process is gone, however it ended:
+//! it waits on a pipe that only this process holds, so `kill -9` counts as well.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use plimsoll::store::private_cluster::{ClusterOptions, PrivateCluster, SERVICE_ROLE};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::sync::OnceCell;
+
+/// The cluster of the whole test run.
+pub(crate) struct TestCluster {
+    cluster: PrivateCluster,
+}
+
+/// Starts the shared cluster where no test has yet.
+pub(crate) async fn shared() -> &'static TestCluster {
+    static SHARED: OnceCell<TestCluster> = OnceCell::const_new();
+    SHARED
+        .get_or_init(async || {
+            let mut options = options_in(&fresh_folder("shared"));
+            // One pool for each of the tests that run side by side.
+            options.settings.push(("max_connections".into(), "400".into()));
+            let cluster = PrivateCluster::start(options).await.expect("the shared cluster starts");
+            TestCluster { cluster }
+        })
+        .await
+}
+
+impl TestCluster {
+    /// Creates an empty database that belongs to the service's role. Returns how the service
+    /// connects to it.
+    pub(crate) async fn fresh_database(&self) -> PgConnectOptions {
+        let name = format!("t{}", next_number());
+        let mut connection =
+            self.cluster.superuser_options("postgres").connect().await.expect("connects");
+        connection
+            .execute(format!("CREATE DATABASE {name} OWNER {SERVICE_ROLE}").as_str())
+            .await
+            .expect("creates a database");
+        connection.close().await.expect("disconnects");
+        self.cluster.connect_options(&name)
+    }
+
+    /// The server itself, for tests that need its binaries or its superuser. It is everybody's:
+    /// a test that stops or kills a server starts one of its own.
+    pub(crate) fn private_cluster(&self) -> &PrivateCluster {
+        &self.cluster
+    }
+}
+
+/// A new empty folder that is removed, and whose servers are stopped, when this process ends.
+pub(crate) fn fresh_folder(name: &str) -> PathBuf {
+    let folder = watched_folder().join(format!("{}-{name}", next_number()));
+    DirBuilder::new().mode(0o755).create(&folder).expect("creates a folder");
+    folder
+}
+
+/// A cluster in `DATA_DIR` = `<folder>/data`, with whichever binaries are found.
+pub(crate) fn options_in(folder: &Path) -> ClusterOptions {
+    ClusterOptions { data_dir: folder.join("data"), pg_bin: None, settings: Vec::new() }
+}
+
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn watched_folder() -> &'static Path {
+    static WATCHED: LazyLock<(PathBuf, Child)> = LazyLock::new(|| {
+        // Short: the sockets lie in it. Open to pass: as root the servers run as another user.
+        let folder = PathBuf::from(format!("/tmp/plimsoll-it-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        DirBuilder::new().mode(0o755).create(&folder).expect("creates the tests' folder");
+        let watchdog = watchdog(&folder);
+        (folder, watchdog)
+    });
+    &WATCHED.0
+}
+
+/// `read` returns when the last writer of the pipe is gone: this process, whose handle is closed
+/// on exec and so is not passed on to any server. SIGQUIT stops a server at once; its folder goes
+/// anyway. A process group of its own keeps a Ctrl-C in the terminal from ending the watchdog.
+fn watchdog(folder: &Path) -> Child {
+    const SCRIPT: &str = r#"
+        read -r _
+        for file in "$1"/*/data/postgres/postmaster.pid; do
+            test -f "$file" || continue
+            pid=$(head -n 1 "$file")
+            kill -QUIT "$pid" 2>/dev/null || continue
+            for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+                kill -0 "$pid" 2>/dev/null || break
+                sleep 0.1
+            done
+        done
+        rm -rf "$1"
+    "#;
+    Command::new("/bin/sh")
+        .args(["-c", SCRIPT, "watchdog"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("starts the watchdog")
+}
