@@ -1,3 +1,235 @@
-//! Everything that speaks to PostgreSQL, apart from the approaches themselves.
+//! Everything that speaks to PostgreSQL, apart from the approaches' own statements.
+//!
+//! [`Store::perform`] is the only way to a connection. It keeps two promises on which the rest is
+//! built: a client that hangs up never cancels database work, and no answer waits for ever.
 
+pub mod error;
 pub mod private_cluster;
+pub mod users;
+
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnectionMetadata;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use crate::balance::ChangeError;
+use error::{Sent, change_error};
+
+/// A boxed future that borrows for as long as it runs.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How often a database that does not answer yet is tried again at start.
+const CONNECT_RETRY: Duration = Duration::from_millis(250);
+
+/// A pooled connection that rested for longer than this is pinged before use. A busy one is not:
+/// the ping is a round trip, a tenth of the throughput of an exhausted account.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// How the pool is sized and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolLimits {
+    /// Connections, all opened at start.
+    pub size: u32,
+    /// How long a change may wait for a connection before it is refused as not applied.
+    pub wait: Duration,
+    /// How long a change may take once it has a connection before its outcome is called unknown.
+    pub answer: Duration,
+    /// How long to wait at start for a database that does not answer yet.
+    pub connect: Duration,
+}
+
+/// The database did not come up, or is not what it has to be. One line each.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// It did not answer in time, or refused the service.
+    #[error("cannot connect to PostgreSQL: {0}")]
+    Connect(#[source] sqlx::Error),
+    /// A migration failed, or the database has migrations that this version does not know.
+    #[error("cannot migrate the database: {0}")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The first user could not be created.
+    #[error("cannot seed the database: {0}")]
+    Seed(#[source] sqlx::Error),
+}
+
+/// A pool of connections to one database. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    answer_limit: Duration,
+}
+
+impl Store {
+    /// Connects, waiting for a database that is still starting, and fills the pool.
+    ///
+    /// The pool is filled one by one and at once: a storm of connects on a Unix socket fails with
+    /// `EAGAIN`, and the first burst must not pay for them.
+    pub async fn open(options: PgConnectOptions, limits: PoolLimits) -> Result<Self, StoreError> {
+        let statement_limit_ms = (limits.answer / 2).as_millis().to_string();
+        let transaction_limit_ms = limits.answer.as_millis().to_string();
+        let pool = PgPoolOptions::new()
+            .max_connections(limits.size)
+            .acquire_timeout(limits.wait)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .before_acquire(|connection, rest| Box::pin(ping_if_rested(connection, rest)))
+            .after_connect(move |connection, _| {
+                let limits = (statement_limit_ms.clone(), transaction_limit_ms.clone());
+                Box::pin(async move { set_session_limits(connection, &limits.0, &limits.1).await })
+            })
+            .connect_lazy_with(options.application_name("plimsoll"));
+        let store = Self { pool, answer_limit: limits.answer };
+        store.fill(limits).await.map_err(StoreError::Connect)?;
+        Ok(store)
+    }
+
+    async fn fill(&self, limits: PoolLimits) -> Result<(), sqlx::Error> {
+        let deadline = Instant::now() + limits.connect;
+        let mut connections = Vec::new();
+        while connections.len() < limits.size as usize {
+            match self.pool.acquire().await {
+                Ok(connection) => connections.push(connection),
+                Err(error) if is_starting(&error) && Instant::now() < deadline => {
+                    info!(%error, "the database does not answer yet");
+                    sleep(CONNECT_RETRY).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the schema up to date and creates user 1 where there is none. Safe to run from
+    /// several instances at once, and never changes a balance that exists.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        MIGRATIONS.run(&self.pool).await.map_err(StoreError::Migrate)?;
+        users::seed(&self.pool).await.map_err(StoreError::Seed)?;
+        self.warn_if_not_durable().await.map_err(StoreError::Connect)
+    }
+
+    async fn warn_if_not_durable(&self) -> Result<(), sqlx::Error> {
+        let off: Vec<String> = sqlx::query_scalar(
+            "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') \
+             AND setting = 'off'",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for setting in off {
+            warn!(setting, "is off: a crash of the machine can lose acknowledged changes");
+        }
+        Ok(())
+    }
+
+    /// Runs `work` on a connection of its own, in a task of its own.
+    ///
+    /// The returned future may be dropped at any time: the work goes on to its end. A statement
+    /// that is cancelled half-way would leave its session inside an untracked transaction, where
+    /// later commits look fine and are lost.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotApplied`] when no connection was free in time, and
+    /// [`ChangeError::OutcomeUnknown`] when the work took too long; otherwise what `work` says.
+    pub async fn perform<T, W>(&self, work: W) -> Result<T, ChangeError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, ChangeError>>
+            + Send
+            + 'static,
+    {
+        let (answer, outcome) = oneshot::channel();
+        let (pool, limit) = (self.pool.clone(), self.answer_limit);
+        tokio::spawn(async move {
+            let mut connection = match pool.acquire().await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    let error = not_reached(error);
+                    return drop(answer.send(Err(error)));
+                }
+            };
+            let mut work = work(&mut connection);
+            match timeout(limit, &mut work).await {
+                Ok(result) => drop(answer.send(result)),
+                Err(elapsed) => {
+                    drop(answer.send(Err(ChangeError::OutcomeUnknown(elapsed.into()))));
+                    // Nobody listens any more, but the session must come to rest before the pool
+                    // may hand it on.
+                    drop(work.await);
+                }
+            }
+        });
+        outcome.await.unwrap_or_else(|gone| Err(ChangeError::Internal(gone.into())))
+    }
+
+    /// Whether the database answers: one round trip.
+    pub async fn ping(&self) -> Result<(), ChangeError> {
+        self.perform(|connection| {
+            Box::pin(async move {
+                connection.ping().await.map_err(|error| change_error(error, Sent::NothingFinal))
+            })
+        })
+        .await
+    }
+
+    /// The pool itself, for statements outside the way of a request.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Waits for running work, then closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Whatever went wrong while a connection was made, the change was not sent.
+fn not_reached(error: sqlx::Error) -> ChangeError {
+    ChangeError::NotApplied(error.into())
+}
+
+async fn ping_if_rested(
+    connection: &mut PgConnection,
+    rest: PoolConnectionMetadata,
+) -> Result<bool, sqlx::Error> {
+    if rest.idle_for > PING_AFTER_IDLE {
+        connection.ping().await?;
+    }
+    Ok(true)
+}
+
+/// PostgreSQL itself gives up what takes too long: an error, and so a clean "not applied", before
+/// the service would have to say "unknown". Durability is not left to the server's default.
+async fn set_session_limits(
+    connection: &mut PgConnection,
+    statement_limit_ms: &str,
+    transaction_limit_ms: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT set_config('statement_timeout', $1, false), \
+                set_config('idle_in_transaction_session_timeout', $2, false), \
+                set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
+                    WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)",
+    )
+    .bind(statement_limit_ms)
+    .bind(transaction_limit_ms)
+    .persistent(false)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Errors that a database shows while it comes up.
+fn is_starting(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        _ => matches!(error::sqlstate(error).as_deref(), Some("57P03")),
+    }
+}

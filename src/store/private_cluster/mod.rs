@@ -209,7 +209,6 @@ impl PrivateCluster {
             .username(role)
             .database(database)
             .ssl_mode(PgSslMode::Disable)
-            .application_name("plimsoll")
     }
 }
 

@@ -1,0 +1,75 @@
+//! Bearer tokens, where any are configured.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, Response, header};
+use axum::middleware::Next;
+use subtle::ConstantTimeEq;
+
+use super::State;
+use super::error::HttpError;
+
+/// The tokens that are let in. Empty: everybody is, which is meant for loopback only.
+pub struct Tokens(Vec<String>);
+
+impl Tokens {
+    /// From the configuration.
+    pub fn new(tokens: Vec<String>) -> Self {
+        Self(tokens)
+    }
+
+    /// Whether requests are checked at all.
+    pub fn are_required(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Compares with every token in constant time, so that the time taken tells nothing.
+    fn admit(&self, headers: &HeaderMap) -> bool {
+        let Some(sent) = bearer(headers) else { return false };
+        let fits = self.0.iter().map(|token| token.as_bytes().ct_eq(sent));
+        fits.fold(subtle::Choice::from(0), |any, one| any | one).into()
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+/// Lets a request pass, or answers 401 before its body is read.
+pub(super) async fn require_token(
+    axum::extract::State(state): axum::extract::State<State>,
+    request: Request,
+    next: Next,
+) -> Result<Response<Body>, HttpError> {
+    if !state.0.tokens.admit(request.headers()) {
+        return Err(HttpError::Unauthorized);
+    }
+    Ok(next.run(request).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admits(tokens: &[&str], header: Option<&str>) -> bool {
+        let tokens = Tokens::new(tokens.iter().map(|token| (*token).to_owned()).collect());
+        let mut headers = HeaderMap::new();
+        if let Some(value) = header {
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+        }
+        tokens.admit(&headers)
+    }
+
+    #[test]
+    fn only_a_whole_token_of_the_list_is_let_in() {
+        assert!(admits(&["alpha", "beta"], Some("Bearer beta")));
+        assert!(admits(&["alpha"], Some("bearer alpha")));
+        for wrong in ["Bearer alph", "Bearer alphaa", "Bearer ", "Basic alpha", "alpha", ""] {
+            assert!(!admits(&["alpha", "beta"], Some(wrong)), "{wrong:?}");
+        }
+        assert!(!admits(&["alpha"], None));
+    }
+}

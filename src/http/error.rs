@@ -1,0 +1,146 @@
+//! The one place where a failure becomes a status and a body.
+//!
+//! Every error body is exactly `{"error":"<sentence>"}`, so that equal answers are equal bytes. A
+//! failure of ours is logged here, once; the client never reads anything about the inside.
+
+use std::any::Any;
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use http_body_util::Full;
+use thiserror::Error;
+use tracing::{error, warn};
+
+use crate::approach;
+use crate::balance::ChangeError;
+
+/// Everything that a request can be answered with, apart from success.
+#[derive(Debug, Error)]
+pub enum HttpError {
+    /// The request is malformed; the sentence names what is wrong and what would be right.
+    #[error("{0}")]
+    BadRequest(Cow<'static, str>),
+    /// Tokens are configured, and none or a wrong one was sent.
+    #[error("Unauthorized")]
+    Unauthorized,
+    /// No such route.
+    #[error("Not found")]
+    NotFound,
+    /// The route exists, the approach does not.
+    #[error("Unknown approach; there are: {}", approach::names().collect::<Vec<_>>().join(", "))]
+    UnknownApproach,
+    /// The route exists, but not with this method; `Allow` names those that do.
+    #[error("Method not allowed")]
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    #[error("The request body did not arrive in time")]
+    BodyTimeout,
+    /// The body is longer than any valid one.
+    #[error("The request body must not be longer than {} bytes", super::body::BYTES_MAX)]
+    BodyTooLarge,
+    /// The body does not claim to be JSON.
+    #[error("Content-Type must be application/json")]
+    NotJson,
+    /// The change was understood, and ended without a new balance.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The database does not answer.
+    #[error("The database is not ready")]
+    NotReady,
+}
+
+impl HttpError {
+    /// A malformed request.
+    pub fn bad_request(sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self::BadRequest(sentence.into())
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotFound | Self::UnknownApproach => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Change(change) => match change {
+                ChangeError::InsufficientFunds | ChangeError::BalanceOutOfRange => {
+                    StatusCode::BAD_REQUEST
+                }
+                ChangeError::UserNotFound => StatusCode::NOT_FOUND,
+                ChangeError::NotApplied(_) => StatusCode::SERVICE_UNAVAILABLE,
+                ChangeError::OutcomeUnknown(_) => StatusCode::GATEWAY_TIMEOUT,
+                ChangeError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+        }
+    }
+
+    fn log(&self) {
+        match self {
+            Self::Change(ChangeError::Internal(cause)) => error!(%cause, "a change failed"),
+            Self::Change(ChangeError::OutcomeUnknown(cause)) => {
+                warn!(%cause, "the outcome of a change is unknown");
+            }
+            Self::Change(ChangeError::NotApplied(cause)) => {
+                warn!(%cause, "a change was not applied");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response<Body> {
+        self.log();
+        let status = self.status();
+        let mut response = json(status, error_body(&self.to_string()));
+        let headers = response.headers_mut();
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            // The rest of the body is still on its way, so the connection cannot be used again.
+            StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// A JSON answer from text that is JSON already.
+pub fn json(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(Body::from(text.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn error_body(sentence: &str) -> String {
+    serde_json::json!({ "error": sentence }).to_string()
+}
+
+/// One panic is one 500; the service goes on.
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over by value")]
+pub(super) fn answer_to_panic(
+    panic: Box<dyn Any + Send + 'static>,
+) -> Response<Full<hyper::body::Bytes>> {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    error!(panic = text, "a handler panicked");
+    json(StatusCode::INTERNAL_SERVER_ERROR, "")
+        .map(|_| Full::from(error_body("Internal server error")))
+}

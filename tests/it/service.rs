@@ -1,0 +1,111 @@
+//! A service of its own for each test, on a database of its own, over real sockets.
+
+use std::collections::HashMap;
+
+use plimsoll::config::{Config, DatabaseChoice};
+use plimsoll::service::Service;
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::cluster;
+
+/// A running service and a direct way to its database.
+pub(crate) struct TestService {
+    pub(crate) service: Service,
+    pub(crate) url: String,
+    pub(crate) client: Client,
+    pub(crate) database: PgConnectOptions,
+    pub(crate) pool: PgPool,
+}
+
+/// Status and body of an answer.
+pub(crate) type Answer = (u16, String);
+
+impl TestService {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With variables of the environment.
+    pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
+        let database = cluster::shared().await.fresh_database().await;
+        Self::start_on(database, variables).await
+    }
+
+    /// On a database that another service uses, too.
+    pub(crate) async fn start_on(database: PgConnectOptions, variables: &[(&str, &str)]) -> Self {
+        let mut values: HashMap<&str, &str> = [("PORT", "0")].into();
+        values.extend(variables.iter().copied());
+        let mut config = Config::from_lookup(&|name| values.get(name).map(ToString::to_string))
+            .expect("the test's configuration is valid");
+        config.database = DatabaseChoice::Url(Box::new(database.clone()));
+        let service = Service::start(&config).await.expect("the service starts");
+        let url = format!("http://{}", service.address());
+        let pool = PgPoolOptions::new()
+            .max_connections(2)
+            .connect_with(database.clone().application_name("test"))
+            .await
+            .expect("the database answers");
+        Self { service, url, client: Client::new(), database, pool }
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Response {
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        request.send().await.expect("the service answers")
+    }
+
+    /// One change through one approach.
+    pub(crate) async fn change(&self, approach: &str, user: i64, amount: i64) -> Answer {
+        let body = json!({ "userId": user, "amount": amount });
+        let path = format!("/approach/{approach}/balance");
+        read(self.send(Method::PATCH, &path, Some(body)).await).await
+    }
+
+    /// A user with this balance, made without the service.
+    pub(crate) async fn user_with(&self, balance: i64) -> i64 {
+        sqlx::query_scalar("INSERT INTO users (balance) VALUES ($1) RETURNING id")
+            .bind(balance)
+            .fetch_one(&self.pool)
+            .await
+            .expect("the user is created")
+    }
+
+    /// The balance as the database has it.
+    pub(crate) async fn balance_of(&self, user: i64) -> i64 {
+        sqlx::query_scalar("SELECT balance FROM users WHERE id = $1")
+            .bind(user)
+            .fetch_one(&self.pool)
+            .await
+            .expect("the user exists")
+    }
+
+    pub(crate) async fn stop(self) {
+        self.pool.close().await;
+        self.service.stop().await;
+    }
+}
+
+pub(crate) async fn read(response: Response) -> Answer {
+    let status = response.status().as_u16();
+    (status, response.text().await.expect("the body arrives"))
+}
+
+/// The body of an accepted change.
+pub(crate) fn balance_body(balance: i64) -> String {
+    format!("{{\"balance\":{balance}}}")
+}
+
+/// The body of an error.
+pub(crate) fn error_body(sentence: &str) -> String {
+    json!({ "error": sentence }).to_string()
+}
+
+/// The answer to a change that the balance does not allow.
+pub(crate) fn insufficient() -> Answer {
+    (400, error_body("Insufficient funds"))
+}
