@@ -1,0 +1,178 @@
+//! One HTTP/1.1 connection and the requests that go over it.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::failure::Failure;
+use crate::reply::Reply;
+use crate::target::Target;
+
+/// Room for the head of an answer, and for reading its body piece by piece. Every idle connection
+/// holds one such buffer, and the service has to fit beside 10,000 of them.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// A right body has at most 34 bytes; what a wrong one has beyond this is not worth the memory.
+const BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// One attempt to connect. Beyond the 3 s after which a lost SYN is sent for the second time, but
+/// no endless wait for an address that swallows packets.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Knows where the service is and how a request looks.
+#[derive(Debug)]
+pub(crate) struct Client {
+    address: SocketAddr,
+    target: Target,
+    host: HeaderValue,
+    authorization: Option<HeaderValue>,
+}
+
+/// A change as the contract wants it; the fields are in the order of its bytes on the wire.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangeBody {
+    user_id: i64,
+    amount: i64,
+}
+
+impl Client {
+    /// Looks the address up and keeps the first one that takes a connection.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`] when none does.
+    pub(crate) async fn reach(
+        target: &Target,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Self, Failure> {
+        let unreachable = |why: String| Failure::Unreachable { url: target.to_string(), why };
+        let host = HeaderValue::from_str(&target.authority)
+            .map_err(|error| unreachable(error.to_string()))?;
+        let look_up = tokio::net::lookup_host(&target.address);
+        let addresses = timeout(CONNECT_TIMEOUT, look_up)
+            .await
+            .map_err(|_| unreachable("the name look-up takes too long".to_owned()))?
+            .map_err(|error| unreachable(error.to_string()))?;
+        let mut why = "the name has no address".to_owned();
+        for address in addresses {
+            match connect(address).await {
+                Ok(_) => return Ok(Self { address, target: target.clone(), host, authorization }),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(unreachable(why))
+    }
+
+    /// The address of the service as it was given.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Opens a connection that is ready for its first request.
+    ///
+    /// # Errors
+    /// Whatever the system says about connecting.
+    pub(crate) async fn open(&self) -> io::Result<Connection> {
+        let stream = connect(self.address).await?;
+        let (mut sender, driver) = http1::Builder::new()
+            .read_buf_exact_size(Some(READ_BUFFER_BYTES))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        let driver = tokio::spawn(async move {
+            // Whoever waits for an answer is told the same.
+            let _ = driver.await;
+        });
+        let ready = sender.ready().await;
+        let connection = Connection { sender, driver };
+        ready.map(|()| connection).map_err(io::Error::other)
+    }
+
+    /// `PATCH /approach/{approach}/balance`.
+    pub(crate) fn change(&self, approach: &str, user: i64, amount: i64) -> Request<Full<Bytes>> {
+        let body = serde_json::to_vec(&ChangeBody { user_id: user, amount })
+            .expect("two numbers are always JSON");
+        let mut request = Request::builder()
+            .method(Method::PATCH)
+            .uri(format!("{}/approach/{approach}/balance", self.target.base))
+            .header(HOST, self.host.clone())
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        request.body(Full::from(body)).expect("base, approach and headers were checked as flags")
+    }
+}
+
+/// An open connection; dropping it closes it, whatever is still under way.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Sends one request and waits for its whole answer; the caller limits the time.
+    pub(crate) async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Reply {
+        let answer = async {
+            let response = self.sender.send_request(request).await?;
+            read(response).await
+        };
+        answer.await.unwrap_or_else(|error: hyper::Error| {
+            Reply::ConnectionLost(with_causes(&error).into_boxed_str())
+        })
+    }
+
+    /// Waits until another request can be sent; false if the connection has ended.
+    pub(crate) async fn ready(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn read(response: Response<Incoming>) -> hyper::Result<Reply> {
+    let status = response.status().as_u16();
+    let mut incoming = response.into_body();
+    let mut body = Vec::new();
+    // To the end, even if the rest is thrown away: only then was the answer whole.
+    while let Some(frame) = incoming.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            let room = BODY_BYTES_MAX - body.len();
+            body.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+    }
+    // A copy of its own size: the piece itself would keep the whole read buffer alive.
+    Ok(Reply::Answer { status, body: body.into_boxed_slice() })
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,202 @@
+//! The judgement: a pure function over the answers of one burst.
+//!
+//! All requests ask for the same change, so the order in which they were served does not matter:
+//! whatever it was, the k-th accepted one must have been answered `start + k × amount`, and
+//! refusals begin where the next change would go below zero. So the accepted balances are known
+//! in advance, each must appear exactly once, and nothing else may.
+
+mod violation;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use violation::{Kind, Violation};
+
+use crate::reply::{REFUSAL, Reply};
+use violation::Tally;
+
+/// What a burst does: every request changes `start`, and what comes of it, by `amount`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// The balance before the burst in minor units; not negative.
+    pub(crate) start: i64,
+    /// The change of each request in minor units; not zero.
+    pub(crate) amount: i64,
+}
+
+impl Terms {
+    /// How many of `requests` must be accepted: all deposits, and as many withdrawals as the
+    /// balance can pay.
+    pub(crate) fn acceptable(&self, requests: usize) -> usize {
+        if self.amount > 0 {
+            return requests;
+        }
+        let affordable = self.start.unsigned_abs() / self.amount.unsigned_abs();
+        usize::try_from(affordable).map_or(requests, |affordable| affordable.min(requests))
+    }
+
+    /// The balance after `accepted` changes. Wider than a balance: it is also asked for sums that
+    /// do not fit.
+    pub(crate) fn balance_after(&self, accepted: usize) -> i128 {
+        // A usize has at most 64 bits, so neither the cast nor the product can overflow.
+        i128::from(self.start) + i128::from(self.amount) * i128::from(accepted as u64)
+    }
+
+    /// The k for which `balance` is `start + k × amount`, if there is one from 1 to `acceptable`.
+    fn place_of(&self, balance: i64, acceptable: usize) -> Option<usize> {
+        let distance = i128::from(balance) - i128::from(self.start);
+        let amount = i128::from(self.amount);
+        if distance % amount != 0 {
+            return None;
+        }
+        let place = usize::try_from(distance / amount).ok()?;
+        (1..=acceptable).contains(&place).then_some(place)
+    }
+}
+
+/// The judgement on one burst. `accepted + refused + wrong` is the number of requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Findings {
+    /// Answers 200 with a balance that was due, each counted once.
+    pub(crate) accepted: usize,
+    /// Refusals that were due.
+    pub(crate) refused: usize,
+    /// Everything else: wrong answers, and requests without an answer.
+    pub(crate) wrong: usize,
+    /// What is broken, the gravest first; empty means exact.
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl Findings {
+    /// Nothing is broken.
+    pub(crate) fn exact(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+/// Judges the replies of one burst, in the order of their requests' numbers, and the balance that
+/// was read after it (or why it could not be read).
+pub(crate) fn check(
+    terms: Terms,
+    replies: &[Reply],
+    final_balance: &Result<i64, String>,
+) -> Findings {
+    let acceptable = terms.acceptable(replies.len());
+    let mut sorting = Sorting::new(terms, acceptable);
+    for (index, reply) in replies.iter().enumerate() {
+        sorting.take(index + 1, reply);
+    }
+    let excess = sorting.compare_counts(replies.len());
+    sorting.list_missing_balances();
+    sorting.compare_final_balance(final_balance);
+    let refused = sorting.refusals - excess;
+    Findings {
+        accepted: sorting.accepted,
+        refused,
+        wrong: replies.len() - sorting.accepted - refused,
+        violations: sorting.tally.into_violations(),
+    }
+}
+
+struct Sorting {
+    terms: Terms,
+    acceptable: usize,
+    /// `seen[k]` is the number of the request that got the k-th balance, 0 for nobody yet.
+    seen: Vec<usize>,
+    accepted: usize,
+    /// Answers 200 with any balance, due or not.
+    balances: usize,
+    refusals: usize,
+    tally: Tally,
+}
+
+impl Sorting {
+    fn new(terms: Terms, acceptable: usize) -> Self {
+        Self {
+            terms,
+            acceptable,
+            seen: vec![0; acceptable + 1],
+            accepted: 0,
+            balances: 0,
+            refusals: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    fn take(&mut self, number: usize, reply: &Reply) {
+        let fault = match reply {
+            Reply::TimedOut => Kind::TimedOut,
+            Reply::ConnectionLost(_) => Kind::ConnectionLost,
+            Reply::Answer { status: 400, body } if **body == *REFUSAL => {
+                self.refusals += 1;
+                return;
+            }
+            Reply::Answer { status: status @ (200 | 400), .. } => match reply.balance() {
+                Some(balance) => return self.take_balance(number, balance),
+                None => Kind::UnexpectedBody(*status),
+            },
+            Reply::Answer { status, .. } => Kind::UnexpectedStatus(*status),
+        };
+        self.tally.add(fault, || format!("request {number}: {reply}"));
+    }
+
+    fn take_balance(&mut self, number: usize, balance: i64) {
+        self.balances += 1;
+        match self.terms.place_of(balance, self.acceptable) {
+            Some(place) if self.seen[place] == 0 => {
+                self.seen[place] = number;
+                self.accepted += 1;
+            }
+            Some(place) => {
+                let first = self.seen[place];
+                self.tally.add(Kind::RepeatedBalance, || {
+                    format!("balance {balance}: requests {first} and {number}")
+                });
+            }
+            None => {
+                let kind =
+                    if balance < 0 { Kind::NegativeBalance } else { Kind::ImpossibleBalance };
+                self.tally.add(kind, || format!("request {number}: balance {balance}"));
+            }
+        }
+    }
+
+    /// Returns how many refusals there are beyond those that were due.
+    fn compare_counts(&mut self, requests: usize) -> usize {
+        let due = self.acceptable;
+        if self.balances > due {
+            let found = self.balances;
+            self.tally.add_many(Kind::TooManyAccepted, found - due, || {
+                format!("{found} accepted, {due} are possible")
+            });
+        }
+        let found = self.refusals;
+        let excess = found.saturating_sub(requests - due);
+        if excess > 0 {
+            self.tally.add_many(Kind::RefusedWhileAffordable, excess, || {
+                format!("{found} refused, {} could not be paid", requests - due)
+            });
+        }
+        excess
+    }
+
+    fn list_missing_balances(&mut self) {
+        for place in 1..=self.acceptable {
+            if self.seen[place] == 0 {
+                let balance = self.terms.balance_after(place);
+                self.tally.add(Kind::MissingBalance, || format!("balance {balance}"));
+            }
+        }
+    }
+
+    fn compare_final_balance(&mut self, found: &Result<i64, String>) {
+        let due = self.terms.balance_after(self.acceptable);
+        match found {
+            Ok(found) if i128::from(*found) == due => {}
+            Ok(found) => {
+                self.tally.add(Kind::FinalBalance, || format!("it is {found}, it must be {due}"));
+            }
+            Err(why) => self.tally.add(Kind::FinalBalance, || format!("not readable: {why}")),
+        }
+    }
+}

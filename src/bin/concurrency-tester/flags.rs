@@ -1,0 +1,261 @@
+//! The command line, and the checked [`Plan`] that comes of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use hyper::header::HeaderValue;
+
+use crate::exactness::Terms;
+use crate::target::Target;
+
+/// More connections than this are only opened when asked for: the default must not ask for more
+/// files than a usual machine grants.
+const DEFAULT_CONNECTIONS_MAX: usize = 10_000;
+
+/// The answers are kept until they are checked: at about 100 bytes each this is a gigabyte.
+const REQUESTS_MAX: usize = 10_000_000;
+
+/// What to do, checked: every combination of values in here makes sense.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) target: Target,
+    pub(crate) approaches: Vec<String>,
+    pub(crate) user: i64,
+    pub(crate) terms: Terms,
+    pub(crate) requests: usize,
+    /// Between 1 and `requests`.
+    pub(crate) connections: usize,
+    /// The longest that connecting, a burst, or one request outside of a burst may take.
+    pub(crate) timeout: Duration,
+    pub(crate) log: PathBuf,
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) json: bool,
+}
+
+impl Plan {
+    /// Reads the command line; on bad usage prints what is wrong and exits with 2.
+    pub(crate) fn from_command_line() -> Self {
+        Flags::parse()
+            .plan()
+            .unwrap_or_else(|why| Flags::command().error(ErrorKind::ValueValidation, why).exit())
+    }
+}
+
+/// Sends thousands of changes to one balance at the same moment, and checks that every single
+/// answer is exact.
+///
+/// For each approach in turn: sets the user's balance, opens the connections, holds every request
+/// until all connections are ready, and releases them together. Then exactly as many changes must
+/// be accepted as the balance can pay, each with its own resulting balance, and every other answer
+/// must be {"error":"Insufficient funds"}, byte for byte.
+#[derive(Debug, Parser)]
+#[command(name = "concurrency-tester", version, after_help = AFTER_HELP)]
+struct Flags {
+    /// Address of the running service; http only
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000")]
+    url: Target,
+
+    /// Approach to test; may be given more than once [default: all of this version]
+    #[arg(long = "approach", value_name = "NAME", value_parser = approach_name)]
+    approaches: Vec<String>,
+
+    /// How many requests each burst sends
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    requests: usize,
+
+    /// What each request changes the balance by, in minor units; above zero it is a deposit
+    #[arg(long, value_name = "AMOUNT", default_value_t = -2, allow_negative_numbers = true)]
+    amount: i64,
+
+    /// The balance that each burst starts from, in minor units
+    #[arg(long, value_name = "BALANCE", default_value_t = 10_000, allow_negative_numbers = true)]
+    balance: i64,
+
+    /// Whose balance is changed: a user of your test data, since it is set to --balance
+    #[arg(long, value_name = "ID", default_value_t = 1)]
+    user: i64,
+
+    /// How many connections are open at once; with fewer than --requests, each sends its share one
+    /// after another [default: --requests, at most 10000]
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
+
+    /// The longest that connecting, or a whole burst, may take; a request without an answer by
+    /// then is a violation
+    #[arg(long, value_name = "SECONDS", default_value_t = 120,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+
+    /// File that receives every answer; what it held before is replaced
+    #[arg(long, value_name = "FILE", default_value = "responses.log")]
+    log: PathBuf,
+
+    /// Token that is sent as "Authorization: Bearer TOKEN"
+    #[arg(long, value_name = "TOKEN", value_parser = bearer)]
+    token: Option<HeaderValue>,
+
+    /// Print the report as one JSON document, and nothing else, on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  Every approach, 10000 withdrawals of 2 from a balance of 10000:
+    concurrency-tester
+
+  One approach of a service elsewhere, over 256 connections that are used again:
+    concurrency-tester --url http://10.0.0.7:3000 --approach self --connections 256
+
+  Deposits, which must all be accepted:
+    concurrency-tester --balance 0 --amount 5 --requests 2000
+
+  For a script:
+    concurrency-tester --json --log /tmp/responses.log | jq .verdict
+
+Exit codes:
+  0  pass: every answer was exact
+  1  fail: an invariant is broken; the report says which
+  2  bad usage: also an approach or a user that the service does not have
+  3  could not run: not reachable, too few open files or ports, log not writable
+  130  interrupted with Ctrl-C";
+
+impl Flags {
+    fn plan(self) -> Result<Plan, String> {
+        let terms = Terms { start: self.balance, amount: self.amount };
+        check_terms(&terms, self.requests)?;
+        if self.user < 1 {
+            return Err(format!("--user {}: must be 1 or more", self.user));
+        }
+        let connections = self.connections.unwrap_or(self.requests.min(DEFAULT_CONNECTIONS_MAX));
+        if !(1..=self.requests).contains(&connections) {
+            return Err(format!(
+                "--connections {connections}: must be from 1 to --requests ({}), \
+                 each connection sends at least one request",
+                self.requests
+            ));
+        }
+        let approaches = if self.approaches.is_empty() {
+            plimsoll::approach::names().map(str::to_owned).collect()
+        } else {
+            self.approaches
+        };
+        Ok(Plan {
+            target: self.url,
+            approaches,
+            user: self.user,
+            terms,
+            requests: self.requests,
+            connections,
+            timeout: Duration::from_secs(self.timeout),
+            log: self.log,
+            authorization: self.token,
+            json: self.json,
+        })
+    }
+}
+
+fn check_terms(terms: &Terms, requests: usize) -> Result<(), String> {
+    if !(1..=REQUESTS_MAX).contains(&requests) {
+        return Err(format!("--requests {requests}: must be from 1 to {REQUESTS_MAX}"));
+    }
+    if terms.start < 0 {
+        return Err(format!("--balance {}: must be 0 or more", terms.start));
+    }
+    // -2^63 has no positive counterpart; the contract leaves it out.
+    if terms.amount == 0 || terms.amount == i64::MIN {
+        return Err(format!(
+            "--amount {}: must be a whole number that changes the balance, from -(2^63-1) to 2^63-1",
+            terms.amount
+        ));
+    }
+    if i64::try_from(terms.balance_after(requests)).is_err() && terms.amount > 0 {
+        return Err(format!(
+            "--requests {requests}: so many deposits of {} do not fit into 64 bits",
+            terms.amount
+        ));
+    }
+    Ok(())
+}
+
+/// Which approaches there are, the service knows; here it only has to fit into a path.
+fn approach_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    if text.is_empty() || !text.bytes().all(fits) {
+        return Err("an approach is named by letters, digits and dashes".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, String> {
+    // The token itself stays out of the message.
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+        .map_err(|_| "a token must consist of visible ASCII characters".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(arguments: &[&str]) -> Result<Plan, String> {
+        let arguments = ["concurrency-tester"].iter().chain(arguments);
+        Flags::try_parse_from(arguments).map_err(|error| error.to_string())?.plan()
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn without_flags_ten_thousand_withdrawals_of_two_go_to_every_approach() {
+        let plan = plan(&[]).expect("the defaults are valid");
+        assert_eq!(plan.approaches, plimsoll::approach::names().collect::<Vec<_>>());
+        assert_eq!((plan.requests, plan.connections), (10_000, 10_000));
+        assert_eq!((plan.terms.start, plan.terms.amount, plan.user), (10_000, -2, 1));
+    }
+
+    #[test]
+    fn many_requests_do_not_ask_for_as_many_connections() {
+        assert_eq!(plan(&["--requests", "50000"]).unwrap().connections, 10_000);
+        assert_eq!(plan(&["--requests", "20"]).unwrap().connections, 20);
+    }
+
+    #[test]
+    fn approaches_of_another_version_are_passed_on() {
+        let plan = plan(&["--approach", "tomorrow", "--approach", "self"]).unwrap();
+        assert_eq!(plan.approaches, ["tomorrow", "self"]);
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_by_name() {
+        for (arguments, named) in [
+            (&["--amount", "0"][..], "--amount 0"),
+            (&["--amount", "-9223372036854775808"], "--amount -9223372036854775808"),
+            (&["--amount", "1.5"], "--amount"),
+            (&["--balance", "-1"], "--balance -1"),
+            (&["--requests", "0"], "--requests 0"),
+            (&["--requests", "10", "--connections", "11"], "--connections 11"),
+            (&["--connections", "0"], "--connections 0"),
+            (&["--user", "0"], "--user 0"),
+            (&["--timeout", "0"], "--timeout"),
+            (&["--url", "https://127.0.0.1:3000"], "http://"),
+            (&["--approach", "a/b"], "--approach"),
+            (&["--token", "line\nbreak"], "--token"),
+            (&["--amount", "9223372036854775807", "--requests", "2"], "64 bits"),
+        ] {
+            let why = plan(arguments).expect_err(&format!("{arguments:?} was accepted"));
+            assert!(why.contains(named), "{arguments:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_balance_that_deposits_fill_to_the_last_unit_is_accepted() {
+        let arguments = ["--balance", "9223372036854775797", "--amount", "1", "--requests", "10"];
+        assert!(plan(&arguments).is_ok());
+    }
+}

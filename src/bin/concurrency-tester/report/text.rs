@@ -1,0 +1,125 @@
+//! The report for people: the verdict first, then the table, then what is broken.
+
+use std::io::{self, Write};
+
+use super::Figures;
+use crate::flags::Plan;
+use crate::run::{Outcome, Run, Verdict};
+
+const HEADINGS: [&str; 10] = [
+    "approach",
+    "accepted",
+    "refused",
+    "wrong",
+    "seconds",
+    "requests/s",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+    "max ms",
+];
+
+/// Writes the report. Of a run without any burst there is nothing to tell here: its one message
+/// goes to standard error.
+pub(crate) fn write(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<()> {
+    if run.outcomes.is_empty() {
+        return Ok(());
+    }
+    writeln!(to, "{}", verdict(plan, run))?;
+    writeln!(to)?;
+    write_table(to, &run.outcomes)?;
+    for outcome in &run.outcomes {
+        write_remarks(to, outcome)?;
+    }
+    writeln!(to)?;
+    writeln!(to, "Every answer: {}", plan.log.display())
+}
+
+fn verdict(plan: &Plan, run: &Run) -> String {
+    match run.verdict() {
+        Verdict::Pass => {
+            let accepted = plan.terms.acceptable(plan.requests);
+            format!(
+                "PASS: every answer is exact: of {} simultaneous changes by {}, {accepted} \
+                 accepted, {} refused, final balance {}",
+                plan.requests,
+                plan.terms.amount,
+                plan.requests - accepted,
+                plan.terms.balance_after(accepted),
+            )
+        }
+        Verdict::Fail => {
+            let broken = run.outcomes.iter().filter(|outcome| !outcome.findings.exact());
+            let why: Vec<_> = broken.map(why_not_exact).collect();
+            format!("FAIL: {}", why.join("; "))
+        }
+        Verdict::CouldNotRun => format!(
+            "COULD NOT RUN to the end: {} of {} approaches tested",
+            run.outcomes.len(),
+            plan.approaches.len(),
+        ),
+    }
+}
+
+fn why_not_exact(outcome: &Outcome) -> String {
+    let violations: Vec<_> = outcome.findings.violations.iter().map(ToString::to_string).collect();
+    format!("{}: {}", outcome.approach, violations.join(", "))
+}
+
+fn write_table(to: &mut impl Write, outcomes: &[Outcome]) -> io::Result<()> {
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(outcomes.iter().map(row));
+    let widths: [usize; HEADINGS.len()] = std::array::from_fn(|column| {
+        rows.iter().map(|row| row[column].len()).max().unwrap_or_default()
+    });
+    for row in &rows {
+        let [approach, figures @ ..] = row;
+        write!(to, "{approach:<width$}", width = widths[0])?;
+        for (figure, width) in figures.iter().zip(&widths[1..]) {
+            write!(to, "  {figure:>width$}")?;
+        }
+        writeln!(to)?;
+    }
+    Ok(())
+}
+
+fn row(outcome: &Outcome) -> [String; HEADINGS.len()] {
+    let findings = &outcome.findings;
+    let figures = Figures::of(outcome);
+    [
+        outcome.approach.clone(),
+        findings.accepted.to_string(),
+        findings.refused.to_string(),
+        findings.wrong.to_string(),
+        format!("{:.2}", figures.seconds),
+        format!("{:.0}", figures.requests_per_second),
+        format!("{:.1}", figures.p50_ms),
+        format!("{:.1}", figures.p90_ms),
+        format!("{:.1}", figures.p99_ms),
+        format!("{:.1}", figures.max_ms),
+    ]
+}
+
+fn write_remarks(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
+    let Outcome { approach, burst, findings, .. } = outcome;
+    if burst.reconnects > 0 {
+        writeln!(to)?;
+        writeln!(to, "{approach}: {} connects beyond one per connection", burst.reconnects)?;
+    }
+    if findings.exact() {
+        return Ok(());
+    }
+    writeln!(to)?;
+    writeln!(to, "{approach}:")?;
+    for violation in &findings.violations {
+        writeln!(to, "  {violation}")?;
+        for example in &violation.examples {
+            writeln!(to, "      {example}")?;
+        }
+        let more = violation.count.saturating_sub(violation.examples.len());
+        if more > 0 && violation.kind.is_counted_one_by_one() {
+            writeln!(to, "      and {more} more")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! `responses.log`: every answer with its number, status and body, then each repeated answer with
+//! its count.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+use crate::reply::Reply;
+
+/// The open log.
+pub(crate) struct ResponseLog {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl ResponseLog {
+    /// Opens the file and empties it. Done before anything is sent: a burst whose answers are lost
+    /// would have to be repeated.
+    ///
+    /// # Errors
+    /// [`Failure::Log`] when it cannot be written.
+    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
+        match File::create(path) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file: BufWriter::new(file) }),
+            Err(source) => Err(Failure::Log { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Appends the replies of one approach and brings them to the file.
+    ///
+    /// # Errors
+    /// [`Failure::Log`], for example on a full disk.
+    pub(crate) fn append(&mut self, approach: &str, replies: &[Reply]) -> Result<(), Failure> {
+        write_section(&mut self.file, approach, replies)
+            .and_then(|()| self.file.flush())
+            .map_err(|source| Failure::Log { path: self.path.clone(), source })
+    }
+}
+
+fn write_section(to: &mut impl Write, approach: &str, replies: &[Reply]) -> io::Result<()> {
+    writeln!(to, "== {approach}: {} answers", replies.len())?;
+    for (index, reply) in replies.iter().enumerate() {
+        writeln!(to, "{}: {reply}", index + 1)?;
+    }
+    writeln!(to)?;
+    writeln!(to, "== {approach}: repeated answers")?;
+    for (reply, count) in repeated(replies) {
+        writeln!(to, "{count} times: {reply}")?;
+    }
+    writeln!(to)
+}
+
+/// The most frequent first; among equally frequent ones, the one that came first.
+fn repeated(replies: &[Reply]) -> Vec<(&Reply, usize)> {
+    let mut counts: HashMap<&Reply, (usize, usize)> = HashMap::new();
+    for (index, reply) in replies.iter().enumerate() {
+        counts.entry(reply).or_insert((0, index)).0 += 1;
+    }
+    let mut repeated: Vec<_> = counts.into_iter().filter(|(_, (count, _))| *count > 1).collect();
+    repeated.sort_by_key(|(_, (count, first))| (Reverse(*count), *first));
+    repeated.into_iter().map(|(reply, (count, _))| (reply, count)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_has_every_answer_and_then_the_repeated_ones() {
+        let answer = |status, body: &str| Reply::Answer { status, body: body.as_bytes().into() };
+        let refused = || answer(400, r#"{"error":"Insufficient funds"}"#);
+        let replies = [
+            answer(200, r#"{"balance":8}"#),
+            Reply::TimedOut,
+            refused(),
+            answer(200, r#"{"balance":8}"#),
+            refused(),
+            refused(),
+        ];
+        let mut log = Vec::new();
+        write_section(&mut log, "self", &replies).unwrap();
+        let expected = r#"== self: 6 answers
+1: 200 {"balance":8}
+2: no answer: the time was up
+3: 400 {"error":"Insufficient funds"}
+4: 200 {"balance":8}
+5: 400 {"error":"Insufficient funds"}
+6: 400 {"error":"Insufficient funds"}
+
+== self: repeated answers
+3 times: 400 {"error":"Insufficient funds"}
+2 times: 200 {"balance":8}
+
+"#;
+        assert_eq!(String::from_utf8(log).unwrap(), expected);
+    }
+}

@@ -1,0 +1,105 @@
+//! The whole run: checks what can be checked beforehand, then one burst for each approach.
+
+use std::sync::Arc;
+
+use crate::account::Account;
+use crate::burst::{self, Burst};
+use crate::client::Client;
+use crate::exactness::{self, Findings};
+use crate::failure::Failure;
+use crate::flags::Plan;
+use crate::limits;
+use crate::response_log::ResponseLog;
+
+/// One approach, tested.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) approach: String,
+    pub(crate) burst: Burst,
+    /// What was read after the burst, or why nothing could be.
+    pub(crate) final_balance: Result<i64, String>,
+    pub(crate) findings: Findings,
+}
+
+/// All that was tested, and what ended the run before its time, if anything did.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) stopped: Option<Failure>,
+}
+
+/// What a run says in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Verdict {
+    Pass,
+    Fail,
+    CouldNotRun,
+}
+
+impl Run {
+    /// A run that did not get as far as its first burst.
+    pub(crate) fn stopped(failure: Failure) -> Self {
+        Self { outcomes: Vec::new(), stopped: Some(failure) }
+    }
+
+    /// A broken invariant is the news, even if the run could not be finished after it.
+    pub(crate) fn verdict(&self) -> Verdict {
+        if self.outcomes.iter().any(|outcome| !outcome.findings.exact()) {
+            Verdict::Fail
+        } else if self.stopped.is_some() {
+            Verdict::CouldNotRun
+        } else {
+            Verdict::Pass
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        match (self.verdict(), &self.stopped) {
+            (Verdict::Fail, _) => 1,
+            (_, Some(failure)) => failure.exit_code(),
+            (_, None) => 0,
+        }
+    }
+}
+
+/// Tests every approach of the plan in turn.
+pub(crate) async fn run(plan: &Plan) -> Run {
+    let mut run = Run::default();
+    run.stopped = test_all(plan, &mut run.outcomes).await.err();
+    run
+}
+
+async fn test_all(plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Failure> {
+    limits::make_room_for(plan.connections)?;
+    let client = Arc::new(Client::reach(&plan.target, plan.authorization.clone()).await?);
+    // A mistyped last approach should not show after minutes of bursts.
+    for approach in &plan.approaches {
+        account(&client, approach, plan).balance().await?;
+    }
+    let mut log = ResponseLog::create(&plan.log)?;
+    for approach in &plan.approaches {
+        let outcome = test(&client, approach, plan).await?;
+        // The outcome first: if the log fails now, what was found still counts.
+        outcomes.push(outcome);
+        if let Some(Outcome { burst, .. }) = outcomes.last() {
+            log.append(approach, &burst.replies)?;
+        }
+    }
+    Ok(())
+}
+
+/// One burst and everything that is checked about it: the place for further checks, such as those
+/// that look into the database.
+async fn test(client: &Arc<Client>, approach: &str, plan: &Plan) -> Result<Outcome, Failure> {
+    let account = account(client, approach, plan);
+    account.set_balance(plan.terms.start).await?;
+    let burst = burst::fire(client, approach, plan).await?;
+    let final_balance = account.balance().await.map_err(|failure| failure.to_string());
+    let findings = exactness::check(plan.terms, &burst.replies, &final_balance);
+    Ok(Outcome { approach: approach.to_owned(), burst, final_balance, findings })
+}
+
+fn account<'a>(client: &'a Client, approach: &'a str, plan: &Plan) -> Account<'a> {
+    Account { client, approach, user: plan.user, timeout: plan.timeout }
+}

@@ -1,0 +1,221 @@
+//! A service that speaks the contract from memory, right or deliberately broken: what the tester
+//! must tell apart.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::AUTHORIZATION;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// How the service answers one change, under the lock: one at a time.
+pub(super) type Behaviour = fn(&mut Account, i64) -> Answer;
+
+/// The one account, of user 1.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) balance: i64,
+    /// Changes other than 0, this one included.
+    pub(super) served: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Answer {
+    Body(u16, String),
+    /// Ends the connection.
+    HangUp,
+    /// Keeps the connection open in silence.
+    Never,
+}
+
+impl Answer {
+    pub(super) fn balance(balance: i64) -> Self {
+        Self::Body(200, format!(r#"{{"balance":{balance}}}"#))
+    }
+
+    pub(super) fn error(status: u16, sentence: &str) -> Self {
+        Self::Body(status, format!(r#"{{"error":"{sentence}"}}"#))
+    }
+
+    pub(super) fn refusal() -> Self {
+        Self::error(400, "Insufficient funds")
+    }
+}
+
+/// What a right service does.
+pub(super) fn exact(account: &mut Account, amount: i64) -> Answer {
+    if account.balance + amount < 0 {
+        return Answer::refusal();
+    }
+    account.balance += amount;
+    Answer::balance(account.balance)
+}
+
+/// Serves until it is dropped.
+pub(super) struct FaultyService {
+    pub(super) url: String,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+struct Shared {
+    behaviour: Behaviour,
+    token: Option<String>,
+    account: Mutex<Account>,
+    connections: Mutex<Connections>,
+    /// How many connections were open when the first burst began.
+    open_at_first_withdrawal: watch::Sender<Option<usize>>,
+}
+
+#[derive(Default)]
+struct Connections {
+    open: usize,
+    open_max: usize,
+}
+
+impl FaultyService {
+    pub(super) async fn start(balance: i64, behaviour: Behaviour) -> Self {
+        Self::start_with(balance, None, behaviour)
+    }
+
+    pub(super) async fn start_with_token(balance: i64, token: &str, behaviour: Behaviour) -> Self {
+        Self::start_with(balance, Some(format!("Bearer {token}")), behaviour)
+    }
+
+    fn start_with(balance: i64, token: Option<String>, behaviour: Behaviour) -> Self {
+        let listener = listen();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            behaviour,
+            token,
+            account: Mutex::new(Account { balance, served: 0 }),
+            connections: Mutex::default(),
+            open_at_first_withdrawal: watch::Sender::new(None),
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Self { url, shared, accepting }
+    }
+
+    pub(super) fn balance(&self) -> i64 {
+        self.shared.account().balance
+    }
+
+    pub(super) fn open_at_once_max(&self) -> usize {
+        self.shared.connections().open_max
+    }
+
+    pub(super) fn open_at_first_withdrawal(&self) -> usize {
+        self.shared.open_at_first_withdrawal.borrow().expect("a burst has begun")
+    }
+
+    pub(super) async fn first_withdrawal(&self) {
+        let mut begun = self.shared.open_at_first_withdrawal.subscribe();
+        let begun = begun.wait_for(Option::is_some);
+        timeout(Duration::from_secs(60), begun).await.expect("a burst begins in time").unwrap();
+    }
+}
+
+impl Drop for FaultyService {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Shared {
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap()
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap()
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path();
+        let approach = path.strip_prefix("/approach/").and_then(|p| p.strip_suffix("/balance"));
+        if !plimsoll::approach::names().any(|name| Some(name) == approach) {
+            return Answer::error(404, "Unknown approach: there are others");
+        }
+        let token = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap());
+        if token != self.token.as_deref() {
+            return Answer::error(401, "Unauthorized");
+        }
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        if body["userId"] != 1 {
+            return Answer::error(404, "User not found");
+        }
+        self.change(body["amount"].as_i64().unwrap())
+    }
+
+    fn change(&self, amount: i64) -> Answer {
+        let open = self.connections().open;
+        let mut account = self.account();
+        if amount != 0 {
+            account.served += 1;
+        }
+        if super::is_of_the_burst(amount) {
+            self.open_at_first_withdrawal.send_if_modified(|first| {
+                let is_first = first.is_none();
+                first.get_or_insert(open);
+                is_first
+            });
+        }
+        (self.behaviour)(&mut account, amount)
+    }
+}
+
+fn listen() -> TcpListener {
+    // tokio's own bind has a backlog of 128, too few for a burst.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(4096).unwrap();
+    TcpListener::from_std(socket.into()).unwrap()
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        {
+            let mut connections = shared.connections();
+            connections.open += 1;
+            connections.open_max = connections.open_max.max(connections.open);
+        }
+        tokio::spawn(serve(stream, Arc::clone(&shared)));
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let service = service_fn(|request| {
+        let shared = Arc::clone(&shared);
+        async move {
+            match shared.answer(request).await {
+                Answer::Body(status, body) => Ok::<_, std::io::Error>(respond(status, body)),
+                Answer::HangUp => Err(std::io::Error::other("hangs up on purpose")),
+                Answer::Never => std::future::pending().await,
+            }
+        }
+    });
+    // The client hangs up, or the service does: both are what a test may want.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    shared.connections().open -= 1;
+}
+
+fn respond(status: u16, body: String) -> Response<Full<Bytes>> {
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/json")
+        .body(Full::from(body))
+        .unwrap()
+}
