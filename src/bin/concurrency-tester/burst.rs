@@ -23,6 +23,9 @@ use share::{Share, Timed};
 /// Three digits of a latency are kept: more than any two runs have in common.
 const LATENCY_DIGITS: u8 = 3;
 
+/// One day, the longest time-out there is.
+const LATENCY_US_MAX: u64 = 24 * 60 * 60 * 1_000_000;
+
 /// What came of one burst.
 #[derive(Debug)]
 pub(crate) struct Burst {
@@ -122,11 +125,33 @@ async fn collect(mut shares: JoinSet<Vec<(usize, Timed)>>, requests: usize) -> V
 }
 
 fn latencies(timed: &[Timed]) -> Histogram<u64> {
-    let mut histogram = Histogram::new(LATENCY_DIGITS).expect("three digits are allowed");
+    let mut histogram = Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS)
+        .expect("the bounds are constants that fit");
     for timed in timed.iter().filter(|timed| matches!(timed.reply, Reply::Answer { .. })) {
         let latency = timed.ended.saturating_duration_since(timed.began).as_micros();
-        // The histogram grows as needed; the time-out keeps every value far below its end.
         histogram.saturating_record(u64::try_from(latency).unwrap_or(u64::MAX));
     }
     histogram
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_those_of_the_answers_in_microseconds() {
+        let began = Instant::now();
+        let timed = |reply, ms| Timed { reply, began, ended: began + Duration::from_millis(ms) };
+        let answer = || Reply::Answer { status: 200, body: Box::default() };
+        let mut all: Vec<_> = (1..=100).map(|ms| timed(answer(), ms)).collect();
+        all.push(timed(Reply::TimedOut, 120_000));
+
+        let histogram = latencies(&all);
+
+        assert_eq!(histogram.len(), 100);
+        for (quantile, due_us) in [(0.5, 50_000), (0.9, 90_000), (0.99, 99_000), (1.0, 100_000)] {
+            let found_us = histogram.value_at_quantile(quantile);
+            assert!(found_us.abs_diff(due_us) <= due_us / 1_000, "{quantile}: {found_us} µs");
+        }
+    }
 }
