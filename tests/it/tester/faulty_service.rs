@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -74,8 +74,9 @@ struct Shared {
     token: Option<String>,
     account: Mutex<Account>,
     connections: Mutex<Connections>,
-    /// How many connections were open when the first burst began.
-    open_at_first_withdrawal: watch::Sender<Option<usize>>,
+    burst_begun: Notify,
+    /// How many connections were open when the first request of a burst came.
+    open_at_first_request: watch::Sender<Option<usize>>,
 }
 
 #[derive(Default)]
@@ -101,7 +102,8 @@ impl FaultyService {
             token,
             account: Mutex::new(Account { balance, served: 0 }),
             connections: Mutex::default(),
-            open_at_first_withdrawal: watch::Sender::new(None),
+            burst_begun: Notify::new(),
+            open_at_first_request: watch::Sender::new(None),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { url, shared, accepting }
@@ -115,14 +117,11 @@ impl FaultyService {
         self.shared.connections().open_max
     }
 
-    pub(super) fn open_at_first_withdrawal(&self) -> usize {
-        self.shared.open_at_first_withdrawal.borrow().expect("a burst has begun")
-    }
-
-    pub(super) async fn first_withdrawal(&self) {
-        let mut begun = self.shared.open_at_first_withdrawal.subscribe();
-        let begun = begun.wait_for(Option::is_some);
-        timeout(Duration::from_secs(60), begun).await.expect("a burst begins in time").unwrap();
+    /// Waits until a burst has begun.
+    pub(super) async fn open_at_first_request(&self) -> usize {
+        let mut open = self.shared.open_at_first_request.subscribe();
+        let open = timeout(Duration::from_secs(60), open.wait_for(Option::is_some)).await;
+        open.expect("a burst begins in time").unwrap().unwrap()
     }
 }
 
@@ -160,17 +159,12 @@ impl Shared {
     }
 
     fn change(&self, amount: i64) -> Answer {
-        let open = self.connections().open;
         let mut account = self.account();
         if amount != 0 {
             account.served += 1;
         }
         if super::is_of_the_burst(amount) {
-            self.open_at_first_withdrawal.send_if_modified(|first| {
-                let is_first = first.is_none();
-                first.get_or_insert(open);
-                is_first
-            });
+            self.burst_begun.notify_one();
         }
         (self.behaviour)(&mut account, amount)
     }
@@ -186,13 +180,24 @@ fn listen() -> TcpListener {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        {
-            let mut connections = shared.connections();
-            connections.open += 1;
-            connections.open_max = connections.open_max.max(connections.open);
+    loop {
+        tokio::select! {
+            // What was connected before the first request is accepted before it is counted.
+            biased;
+            accepted = listener.accept() => {
+                let (stream, _) = accepted.unwrap();
+                let mut connections = shared.connections();
+                connections.open += 1;
+                connections.open_max = connections.open_max.max(connections.open);
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+            () = shared.burst_begun.notified() => {
+                let open = shared.connections().open;
+                shared.open_at_first_request.send_modify(|first| {
+                    first.get_or_insert(open);
+                });
+            }
         }
-        tokio::spawn(serve(stream, Arc::clone(&shared)));
     }
 }
 

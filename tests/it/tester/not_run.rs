@@ -104,7 +104,7 @@ async fn ctrl_c_ends_a_burst_with_130_and_no_verdict() {
     })
     .await;
     let running = Tester::against(&service).args(BURST).start();
-    service.first_withdrawal().await;
+    service.open_at_first_request().await;
     let ended = running.interrupt().await;
     ended.assert_refused_to_run(130, "interrupted");
 }

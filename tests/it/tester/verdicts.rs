@@ -54,7 +54,7 @@ async fn fewer_connections_than_requests_share_them_one_after_another() {
 async fn every_connection_is_open_before_the_first_request() {
     let service = FaultyService::start(100, exact).await;
     Tester::against(&service).args(BURST).end().await.assert_code(0);
-    assert_eq!(service.open_at_first_withdrawal(), 100);
+    assert!(service.open_at_first_request().await >= 100);
 }
 
 #[tokio::test]
