@@ -59,6 +59,26 @@ impl Amount {
 /// The number of minor units that a user owns, `0 … 2^63-1`.
 pub type Balance = i64;
 
+/// An idempotency key: 1 to 255 visible ASCII characters that the client chose for one change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key(String);
+
+impl Key {
+    /// The longest key, in characters.
+    pub const LENGTH_MAX: usize = 255;
+
+    /// `None` where it is empty, too long, or has other characters.
+    pub fn new(key: &str) -> Option<Self> {
+        let fits = (1..=Self::LENGTH_MAX).contains(&key.len());
+        (fits && key.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(key.to_owned()))
+    }
+
+    /// The key itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// What a client asks for: move one user's balance by an amount.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -66,22 +86,52 @@ pub struct Change {
     pub user: UserId,
     /// By how much.
     pub amount: Amount,
+    /// With a key, a change happens at most once, however often it is sent.
+    pub key: Option<Key>,
 }
 
-/// Why a change has no new balance to show.
+/// What the balance said to a change. This much is kept with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The balance right after the change.
+    Accepted(Balance),
+    /// Insufficient funds: the change would take the balance below zero.
+    Refused,
+}
+
+/// A decision, and whether it is an old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What is answered.
+    pub decision: Decision,
+    /// The key was used before, and this is what came of it then.
+    pub replayed: bool,
+}
+
+impl Outcome {
+    /// A decision made just now.
+    pub const fn fresh(decision: Decision) -> Self {
+        Self { decision, replayed: false }
+    }
+}
+
+/// Why a change was not even decided. Never kept with a key.
 ///
 /// Every variant except [`OutcomeUnknown`](Self::OutcomeUnknown) means that nothing was changed.
 #[derive(Debug, Error)]
 pub enum ChangeError {
-    /// The change would take the balance below zero.
-    #[error("Insufficient funds")]
-    InsufficientFunds,
     /// The new balance would not fit into 63 bits.
     #[error("Balance out of range")]
     BalanceOutOfRange,
     /// There is no such user.
     #[error("User not found")]
     UserNotFound,
+    /// The key belongs to a change by another amount.
+    #[error("The Idempotency-Key was used before with another amount")]
+    KeyReused,
+    /// A change with the same key did not finish in time.
+    #[error("A change with the same Idempotency-Key is still running, try again")]
+    KeyInProgress,
     /// Given up before the database took the change, or rolled back by it: try again.
     #[error("Not applied, try again")]
     NotApplied(#[source] Cause),
@@ -93,13 +143,16 @@ pub enum ChangeError {
     Internal(#[source] Cause),
 }
 
-/// The rule of the line: the balance after `amount`, or why there is none.
+/// The rule of the line: what a balance says to an amount.
 ///
 /// Approaches that decide in Rust share it; the others say the same in SQL.
-pub fn decide(balance: Balance, amount: Amount) -> Result<Balance, ChangeError> {
+///
+/// # Errors
+/// [`ChangeError::BalanceOutOfRange`] where the sum does not fit.
+pub fn decide(balance: Balance, amount: Amount) -> Result<Decision, ChangeError> {
     match balance.checked_add(amount.get()) {
-        Some(after) if after >= 0 => Ok(after),
-        Some(_) => Err(ChangeError::InsufficientFunds),
+        Some(after) if after >= 0 => Ok(Decision::Accepted(after)),
+        Some(_) => Ok(Decision::Refused),
         // A balance is never negative, so only a deposit can leave the range.
         None => Err(ChangeError::BalanceOutOfRange),
     }
@@ -115,15 +168,15 @@ mod tests {
 
     #[test]
     fn the_line_is_reached_but_never_crossed() {
-        assert_eq!(decide(2, amount(-2)).unwrap(), 0);
-        assert!(matches!(decide(1, amount(-2)), Err(ChangeError::InsufficientFunds)));
-        assert!(matches!(decide(0, amount(-i64::MAX)), Err(ChangeError::InsufficientFunds)));
-        assert_eq!(decide(i64::MAX, amount(-i64::MAX)).unwrap(), 0);
+        assert_eq!(decide(2, amount(-2)).unwrap(), Decision::Accepted(0));
+        assert_eq!(decide(1, amount(-2)).unwrap(), Decision::Refused);
+        assert_eq!(decide(0, amount(-i64::MAX)).unwrap(), Decision::Refused);
+        assert_eq!(decide(i64::MAX, amount(-i64::MAX)).unwrap(), Decision::Accepted(0));
     }
 
     #[test]
     fn a_sum_beyond_the_range_is_refused_and_not_wrapped() {
-        assert_eq!(decide(i64::MAX - 1, amount(1)).unwrap(), i64::MAX);
+        assert_eq!(decide(i64::MAX - 1, amount(1)).unwrap(), Decision::Accepted(i64::MAX));
         assert!(matches!(decide(i64::MAX, amount(1)), Err(ChangeError::BalanceOutOfRange)));
     }
 
@@ -132,5 +185,9 @@ mod tests {
         assert!(Amount::new(i64::MIN).is_none());
         assert!(UserId::new(0).is_none());
         assert!(UserId::new(-1).is_none());
+        for key in ["", " ", "a b", "tab\t", "é", &"x".repeat(256)] {
+            assert!(Key::new(key).is_none(), "{key:?}");
+        }
+        assert!(Key::new(&"~".repeat(255)).is_some());
     }
 }

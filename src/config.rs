@@ -14,6 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
+use crate::approach::{self, ApproachOptions};
 use crate::store::PoolLimits;
 use crate::store::private_cluster::{ClusterOptions, default_data_dir};
 
@@ -32,7 +33,7 @@ const fn variable(name: &'static str, default: &'static str, help: &'static str)
 }
 
 /// All variables, in the order of `--help` and of `.env.example`.
-pub static VARIABLES: [Variable; 14] = [
+pub static VARIABLES: &[Variable] = &[
     variable("HOST", "127.0.0.1", "address to listen on; loopback, so that nobody else gets in"),
     variable("PORT", "3000", "port to listen on; 0 lets the system choose"),
     variable("DATABASE_URL", "", "postgres://… to use; unset: a private PostgreSQL is run"),
@@ -61,6 +62,17 @@ pub static VARIABLES: [Variable; 14] = [
         "10",
         "time for requests in flight when the service is told to stop",
     ),
+    variable(
+        "DEFAULT_APPROACH",
+        approach::DEFAULT,
+        "the approach behind PATCH /users/{id}/balance",
+    ),
+    variable(
+        "KEY_WAIT_SECS",
+        "5",
+        "a change waits so long for another one with the same Idempotency-Key, then 409",
+    ),
+    variable("KEY_EXPIRY_HOURS", "168", "an Idempotency-Key is kept for at least so long: 7 days"),
     variable(
         "AUTH_TOKENS",
         "",
@@ -127,6 +139,10 @@ pub struct Config {
     pub pool: PoolLimits,
     /// The HTTP side's limits.
     pub http: HttpLimits,
+    /// How changes are applied.
+    pub approaches: ApproachOptions,
+    /// How long an idempotency key is kept at least.
+    pub key_expiry: Duration,
     /// Bearer tokens that are let in; empty: everybody is.
     pub auth_tokens: Vec<String>,
     /// Which events are logged.
@@ -168,6 +184,13 @@ impl Config {
                 read: values.seconds("READ_TIMEOUT_SECS")?,
                 drain: values.seconds("DRAIN_TIMEOUT_SECS")?,
             },
+            approaches: ApproachOptions {
+                default: values.approach()?,
+                key_wait: values.seconds("KEY_WAIT_SECS")?,
+            },
+            key_expiry: values
+                .number("KEY_EXPIRY_HOURS", 1, 87_600)
+                .map(|hours: u64| Duration::from_secs(hours * 3600))?,
             auth_tokens: values.tokens()?,
             log_filter: values.log_filter()?,
             log_format: values.log_format()?,
@@ -178,7 +201,7 @@ impl Config {
 /// The section of `--help` that lists the environment.
 pub fn help() -> String {
     let mut text = String::from("Environment (also read from .env in the working folder):\n");
-    for Variable { name, default, help } in &VARIABLES {
+    for Variable { name, default, help } in VARIABLES {
         let default = if default.is_empty() { "unset" } else { default };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {name:<21} {help} [default: {default}]");
@@ -214,7 +237,7 @@ impl Values<'_> {
     fn or_default(&self, name: &'static str) -> String {
         self.given(name).unwrap_or_else(|| {
             let known = VARIABLES.iter().find(|variable| variable.name == name);
-            known.map_or("", |variable| variable.default).to_owned()
+            known.expect("every variable that is read is listed").default.to_owned()
         })
     }
 
@@ -259,6 +282,15 @@ impl Values<'_> {
             pg_bin: self.given("PG_BIN").map(PathBuf::from),
             settings: Vec::new(),
         }))
+    }
+
+    fn approach(&self) -> Result<&'static str, ConfigError> {
+        let value = self.or_default("DEFAULT_APPROACH");
+        approach::names().find(|name| *name == value).ok_or_else(|| ConfigError::Value {
+            name: "DEFAULT_APPROACH",
+            value,
+            allowed: format!("one of {}", approach::names().collect::<Vec<_>>().join(", ")),
+        })
     }
 
     fn tokens(&self) -> Result<Vec<String>, ConfigError> {
@@ -349,7 +381,7 @@ mod tests {
     #[test]
     fn the_example_file_and_the_help_list_every_variable_with_its_default() {
         let example = include_str!("../.env.example");
-        for Variable { name, default, .. } in &VARIABLES {
+        for Variable { name, default, .. } in VARIABLES {
             let line = format!("{name}={default}");
             let found = example.lines().any(|l| {
                 let text = l.trim_start_matches("# ").trim();

@@ -11,9 +11,9 @@ use tracing::info;
 
 use crate::approach::Approaches;
 use crate::config::{Config, DatabaseChoice};
-use crate::http::{self, State, auth::Tokens, server};
+use crate::http::{self, App, Parts, auth::Tokens, server};
 use crate::store::private_cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, expiry};
 
 /// Why the service did not start. One line each.
 #[derive(Debug, Error)]
@@ -39,6 +39,7 @@ pub struct Service {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
+    expiry: JoinHandle<()>,
     store: Store,
     cluster: Option<Arc<PrivateCluster>>,
 }
@@ -65,16 +66,21 @@ impl Service {
                 return Err(error.into());
             }
         };
-        let tokens = Tokens::new(config.auth_tokens.clone());
-        let state = State::new(Approaches::new(&store), store.clone(), tokens, config.http.read);
+        let app = App::new(Parts {
+            approaches: Approaches::new(&store, config.approaches),
+            store: store.clone(),
+            tokens: Tokens::new(config.auth_tokens.clone()),
+            body_limit: config.http.read,
+        });
+        let expiry = tokio::spawn(expiry::run(store.pool().clone(), config.key_expiry));
         let (stop, stopped) = oneshot::channel();
         let serving =
-            tokio::spawn(server::serve(listener, http::router(state), config.http, async {
+            tokio::spawn(server::serve(listener, http::router(app), config.http, async {
                 // An error means that the service was dropped: that stops it as well.
                 let _ = stopped.await;
             }));
         info!("listening on http://{address}");
-        Ok(Self { address, stop, serving, store, cluster })
+        Ok(Self { address, stop, serving, expiry, store, cluster })
     }
 
     /// Where it listens; the port is a real one even where port 0 was asked for.
@@ -89,6 +95,8 @@ impl Service {
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the accept loop ended badly");
         }
+        // Between two batches or in the middle of one: the database rolls that one back.
+        self.expiry.abort();
         self.store.close().await;
         stop_cluster(self.cluster.as_deref()).await;
         info!("stopped");

@@ -2,10 +2,12 @@
 //!
 //! # Protocol
 //! 1. `BEGIN`
-//! 2. `SELECT balance … FOR UPDATE`: waits for the row lock, and holds it from here on
+//! 2. `SELECT balance … FOR UPDATE`: waits for the row lock, and holds it from here on; also looks
+//!    up the key
 //! 3. decide, in Rust
-//! 4. `UPDATE`, or nothing where the change is refused
-//! 5. `COMMIT`, or `ROLLBACK`, which releases the lock
+//! 4. `UPDATE` with the journal row and the key in the same statement; where the change is refused,
+//!    only the key, and without one nothing
+//! 5. `COMMIT`, or `ROLLBACK` where nothing was written; either releases the lock
 //!
 //! Four round trips, and the lock is held for three of them.
 //!
@@ -14,6 +16,10 @@
 //! COMMITTED step 2 returns the newest committed version, not that of an older snapshot. So the
 //! balance that step 3 decides on is the balance that step 4 writes over. It holds beside the other
 //! approaches, too: their statements need the same row lock.
+//!
+//! The key is as the snapshot before the wait had it. One that was used meanwhile breaks the primary
+//! key in step 4, everything is rolled back, and the next try finds it. Order of locks: the user's
+//! row, then the key.
 //!
 //! # When the process dies
 //! Before the server has the `COMMIT`: it sees the connection end and rolls back, which frees the
@@ -28,44 +34,39 @@
 use sqlx::{Connection, PgConnection};
 
 use super::Pooled;
-use crate::balance::{Balance, Change, ChangeError, decide};
-use crate::store::error::{Sent, change_error};
+use crate::balance::{Change, Decision, Outcome, decide};
+use crate::store::idempotency::{self, look_and_lock};
+use crate::store::journal;
+use crate::store::retry::Failure;
 
 #[derive(Default)]
 pub(super) struct PessimisticLocking;
 
 impl Pooled for PessimisticLocking {
-    async fn apply(
+    async fn attempt(
         &self,
         connection: &mut PgConnection,
         change: &Change,
-    ) -> Result<Balance, ChangeError> {
-        let open = |error| change_error(error, Sent::NothingFinal);
-        let mut transaction = connection.begin().await.map_err(open)?;
-        let before: Option<Balance> =
-            sqlx::query_scalar("SELECT balance FROM users WHERE id = $1 FOR UPDATE")
-                .bind(change.user.get())
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(open)?;
-        let decision = before
-            .ok_or(ChangeError::UserNotFound)
-            .and_then(|balance| decide(balance, change.amount));
-        let after = match decision {
-            Ok(after) => after,
-            Err(refusal) => {
-                // Explicitly, so that the lock is free before the client has its answer.
-                transaction.rollback().await.map_err(open)?;
-                return Err(refusal);
+    ) -> Result<Outcome, Failure> {
+        let mut transaction = connection.begin().await.map_err(Failure::before_commit)?;
+        let seen = look_and_lock(&mut transaction, change).await?;
+        if let Some(prior) = seen.prior {
+            return Ok(prior.replay(change.amount)?);
+        }
+        let decision = decide(seen.balance, change.amount)?;
+        match decision {
+            Decision::Accepted(after) => {
+                journal::write(&mut transaction, change, after, seen.version).await.map(drop)
             }
-        };
-        sqlx::query("UPDATE users SET balance = $1, version = version + 1 WHERE id = $2")
-            .bind(after)
-            .bind(change.user.get())
-            .execute(&mut *transaction)
-            .await
-            .map_err(open)?;
-        transaction.commit().await.map_err(|error| change_error(error, Sent::Commit))?;
-        Ok(after)
+            Decision::Refused if change.key.is_none() => {
+                // At once, so that the lock is free before the client has its answer.
+                transaction.rollback().await.map_err(Failure::before_commit)?;
+                return Ok(Outcome::fresh(decision));
+            }
+            Decision::Refused => idempotency::keep(&mut transaction, change, decision).await,
+        }
+        .map_err(Failure::before_commit)?;
+        transaction.commit().await.map_err(Failure::at_commit)?;
+        Ok(Outcome::fresh(decision))
     }
 }

@@ -1,12 +1,12 @@
 //! Bearer tokens, where any are configured.
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response, header};
 use axum::middleware::Next;
 use subtle::ConstantTimeEq;
 
-use super::State;
+use super::App;
 use super::error::HttpError;
 
 /// The tokens that are let in. Empty: everybody is, which is meant for loopback only.
@@ -40,11 +40,11 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Lets a request pass, or answers 401 before its body is read.
 pub(super) async fn require_token(
-    axum::extract::State(state): axum::extract::State<State>,
+    State(app): State<App>,
     request: Request,
     next: Next,
 ) -> Result<Response<Body>, HttpError> {
-    if !state.0.tokens.admit(request.headers()) {
+    if !app.tokens.admit(request.headers()) {
         return Err(HttpError::Unauthorized);
     }
     Ok(next.run(request).await)

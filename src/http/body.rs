@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::error::HttpError;
-use crate::balance::Amount;
+use crate::balance::{Amount, UserId};
 
 /// The longest body that is read, in bytes. A valid one is a tenth of that.
 pub const BYTES_MAX: usize = 4096;
@@ -174,6 +174,13 @@ pub fn whole_number(name: &str, value: &RawValue, least: i64) -> Result<i64, Htt
             "{name} must be a whole number from {least} to {}",
             i64::MAX
         ))
+    })
+}
+
+/// A user's number, or a sentence that names where it stood.
+pub fn user_id(name: &str, number: i64) -> Result<UserId, HttpError> {
+    UserId::new(number).ok_or_else(|| {
+        HttpError::bad_request(format!("{name} must be a whole number from 1 to {}", i64::MAX))
     })
 }
 

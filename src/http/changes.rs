@@ -1,37 +1,56 @@
-//! `PATCH /approach/{approach}/balance`: one change of one balance.
+//! `PATCH /approach/{approach}/balance` and `PATCH /users/{id}/balance`: one change of one balance.
 
 use axum::body::Body;
-use axum::extract::{Path, Request};
+use axum::extract::{Path, Request, State};
 use axum::http::{Response, StatusCode};
-use hyper::body::Bytes;
 
-use super::State;
-use super::body::{amount, members, read_json, whole_number};
-use super::error::{HttpError, json};
-use crate::balance::{Balance, Change, UserId};
+use super::body::{amount, members, read_json, user_id, whole_number};
+use super::error::{HttpError, error_body, json};
+use super::{App, key, path_user};
+use crate::approach::Chosen;
+use crate::balance::{Change, Decision, Outcome, UserId};
 
 /// Applies the change of the body through the approach of the path.
 pub async fn by_approach(
-    axum::extract::State(state): axum::extract::State<State>,
+    State(app): State<App>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response<Body>, HttpError> {
-    let approach = state.0.approaches.get(&name).ok_or(HttpError::UnknownApproach)?;
-    let body = read_json(request, state.0.body_limit).await?;
-    let change = parse(&body)?;
-    let balance = approach.apply(change).await?;
-    Ok(answer(balance))
-}
-
-fn parse(body: &Bytes) -> Result<Change, HttpError> {
-    let [Some(user), Some(amount_text)] = members(body, ["userId", "amount"])? else {
+    let approach = app.approaches.get(&name).ok_or(HttpError::UnknownApproach)?;
+    let key = key::read(request.headers())?;
+    let body = read_json(request, app.body_limit).await?;
+    let [Some(user), Some(by)] = members(&body, ["userId", "amount"])? else {
         return Err(HttpError::bad_request("userId and amount are required"));
     };
-    let user = UserId::new(whole_number("userId", user, 1)?)
-        .ok_or_else(|| HttpError::bad_request("userId is out of range"))?;
-    Ok(Change { user, amount: amount(amount_text)? })
+    let user = user_id("userId", whole_number("userId", user, 1)?)?;
+    apply(approach, Change { user, amount: amount(by)?, key }).await
 }
 
-fn answer(balance: Balance) -> Response<Body> {
-    json(StatusCode::OK, format!("{{\"balance\":{balance}}}"))
+/// Applies the change of the body to the user of the path, through the default approach.
+pub async fn by_user(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, HttpError> {
+    let user: UserId = path_user(&id)?;
+    let key = key::read(request.headers())?;
+    let body = read_json(request, app.body_limit).await?;
+    let [Some(by)] = members(&body, ["amount"])? else {
+        return Err(HttpError::bad_request("amount is required"));
+    };
+    let approach = app.approaches.default();
+    apply(approach, Change { user, amount: amount(by)?, key }).await
+}
+
+async fn apply(approach: Chosen<'_>, change: Change) -> Result<Response<Body>, HttpError> {
+    let Outcome { decision, replayed } = approach.apply(change).await?;
+    let mut response = match decision {
+        Decision::Accepted(balance) => json(StatusCode::OK, format!("{{\"balance\":{balance}}}")),
+        Decision::Refused => json(StatusCode::BAD_REQUEST, error_body("Insufficient funds")),
+    };
+    if replayed {
+        let (name, value) = key::REPLAYED;
+        response.headers_mut().insert(name, value);
+    }
+    Ok(response)
 }

@@ -68,10 +68,10 @@ impl HttpError {
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::Change(change) => match change {
-                ChangeError::InsufficientFunds | ChangeError::BalanceOutOfRange => {
-                    StatusCode::BAD_REQUEST
-                }
+                ChangeError::BalanceOutOfRange => StatusCode::BAD_REQUEST,
                 ChangeError::UserNotFound => StatusCode::NOT_FOUND,
+                ChangeError::KeyInProgress => StatusCode::CONFLICT,
+                ChangeError::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
                 ChangeError::NotApplied(_) => StatusCode::SERVICE_UNAVAILABLE,
                 ChangeError::OutcomeUnknown(_) => StatusCode::GATEWAY_TIMEOUT,
                 ChangeError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -126,7 +126,8 @@ pub fn json(status: StatusCode, text: impl Into<String>) -> Response<Body> {
     response
 }
 
-fn error_body(sentence: &str) -> String {
+/// The body of an error.
+pub(super) fn error_body(sentence: &str) -> String {
     serde_json::json!({ "error": sentence }).to_string()
 }
 

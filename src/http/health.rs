@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::{Response, StatusCode};
 use tokio::time::timeout;
 
-use super::State;
+use super::App;
 use super::error::{HttpError, json};
 
 /// A database that takes longer than this for nothing at all is not ready for anything.
@@ -18,10 +19,8 @@ pub async fn alive() -> Response<Body> {
 }
 
 /// The database answers.
-pub async fn ready(
-    axum::extract::State(state): axum::extract::State<State>,
-) -> Result<Response<Body>, HttpError> {
-    match timeout(READY_LIMIT, state.0.store.ping()).await {
+pub async fn ready(State(app): State<App>) -> Result<Response<Body>, HttpError> {
+    match timeout(READY_LIMIT, app.store.ping()).await {
         Ok(Ok(())) => Ok(json(StatusCode::OK, r#"{"status":"ready"}"#)),
         Ok(Err(_)) | Err(_) => Err(HttpError::NotReady),
     }

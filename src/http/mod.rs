@@ -8,50 +8,66 @@ pub mod body;
 pub mod changes;
 pub mod error;
 pub mod health;
+pub mod key;
 pub mod server;
+pub mod users;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::{get, patch};
+use axum::routing::{get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::approach::Approaches;
+use crate::balance::UserId;
 use crate::store::Store;
 use error::HttpError;
 
 /// What the handlers need. Clones share it.
 #[derive(Clone)]
-pub struct State(Arc<Shared>);
+pub struct App(Arc<Parts>);
 
-struct Shared {
-    approaches: Approaches,
-    store: Store,
-    tokens: auth::Tokens,
-    body_limit: Duration,
+/// The parts of an [`App`].
+pub struct Parts {
+    /// The ways to apply a change.
+    pub approaches: Approaches,
+    /// For everything that is no change.
+    pub store: Store,
+    /// Who is let in.
+    pub tokens: auth::Tokens,
+    /// The time in which a request's body has to arrive.
+    pub body_limit: Duration,
 }
 
-impl State {
-    /// `body_limit` is the time in which a request's body has to arrive.
-    pub fn new(
-        approaches: Approaches,
-        store: Store,
-        tokens: auth::Tokens,
-        body_limit: Duration,
-    ) -> Self {
-        Self(Arc::new(Shared { approaches, store, tokens, body_limit }))
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
     }
 }
 
 /// All routes.
-pub fn router(state: State) -> Router {
-    let mut guarded =
-        Router::new().route("/approach/{approach}/balance", patch(changes::by_approach));
-    if state.0.tokens.are_required() {
+pub fn router(app: App) -> Router {
+    let mut guarded = Router::new()
+        .route("/approach/{approach}/balance", patch(changes::by_approach))
+        .route("/users", post(users::create))
+        .route("/users/{id}", get(users::show))
+        .route("/users/{id}/balance", patch(changes::by_user))
+        .route("/users/{id}/changes", get(users::changes));
+    if app.tokens.are_required() {
         guarded =
-            guarded.route_layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
+            guarded.route_layer(middleware::from_fn_with_state(app.clone(), auth::require_token));
     }
     guarded
         // Never behind a token: a load balancer has none.
@@ -60,5 +76,12 @@ pub fn router(state: State) -> Router {
         .fallback(async || HttpError::NotFound)
         .method_not_allowed_fallback(async || HttpError::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(error::answer_to_panic))
-        .with_state(state)
+        .with_state(app)
+}
+
+/// The user of a path such as `/users/7`.
+fn path_user(id: &str) -> Result<UserId, HttpError> {
+    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    let number = id.parse().ok().filter(|_| digits).unwrap_or(0);
+    body::user_id("The user id", number)
 }

@@ -4,7 +4,11 @@
 //! built: a client that hangs up never cancels database work, and no answer waits for ever.
 
 pub mod error;
+pub mod expiry;
+pub mod idempotency;
+pub mod journal;
 pub mod private_cluster;
+pub mod retry;
 pub mod users;
 
 use std::time::Duration;
@@ -18,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::balance::ChangeError;
+use crate::balance::{Balance, ChangeError, Key, UserId};
 use error::{Sent, change_error};
 
 /// A boxed future that borrows for as long as it runs.
@@ -174,6 +178,40 @@ impl Store {
         self.perform(|connection| {
             Box::pin(async move {
                 connection.ping().await.map_err(|error| change_error(error, Sent::NothingFinal))
+            })
+        })
+        .await
+    }
+
+    /// The balance of a user as of now.
+    pub async fn balance(&self, user: UserId) -> Result<Balance, ChangeError> {
+        self.perform(move |connection| Box::pin(users::balance(connection, user))).await
+    }
+
+    /// Creates a user; with a key, at most once.
+    pub async fn create_user(
+        &self,
+        opening: Balance,
+        key: Option<Key>,
+    ) -> Result<users::Created, ChangeError> {
+        self.perform(move |connection| Box::pin(users::create(connection, opening, key))).await
+    }
+
+    /// At most `limit` journal rows of a user, newest first, with versions below `before`.
+    pub async fn history(
+        &self,
+        user: UserId,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<journal::Entry>, ChangeError> {
+        self.perform(move |connection| {
+            Box::pin(async move {
+                let entries = journal::page(connection, user, before, limit).await?;
+                if entries.is_empty() {
+                    // No history, or no user?
+                    users::balance(connection, user).await?;
+                }
+                Ok(entries)
             })
         })
         .await

@@ -66,13 +66,12 @@ impl TestService {
         read(self.send(Method::PATCH, &path, Some(body)).await).await
     }
 
-    /// A user with this balance, made without the service.
+    /// A new user with this balance.
     pub(crate) async fn user_with(&self, balance: i64) -> i64 {
-        sqlx::query_scalar("INSERT INTO users (balance) VALUES ($1) RETURNING id")
-            .bind(balance)
-            .fetch_one(&self.pool)
-            .await
-            .expect("the user is created")
+        let body = json!({ "balance": balance });
+        let (status, text) = read(self.send(Method::POST, "/users", Some(body)).await).await;
+        assert_eq!(status, 201, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["id"].as_i64().unwrap()
     }
 
     /// The balance as the database has it.
