@@ -6,16 +6,17 @@ use axum::http::{Response, StatusCode};
 
 use super::body::{amount, members, read_json, user_id, whole_number};
 use super::error::{HttpError, error_body, json};
-use super::{App, key, path_user};
+use super::{App, Segment, key, path_user};
 use crate::approach::Chosen;
 use crate::balance::{Change, Decision, Outcome, UserId};
 
 /// Applies the change of the body through the approach of the path.
 pub async fn by_approach(
     State(app): State<App>,
-    Path(name): Path<String>,
+    name: Segment,
     request: Request,
 ) -> Result<Response<Body>, HttpError> {
+    let name = name.map(|Path(name)| name).unwrap_or_default();
     let approach = app.approaches.get(&name).ok_or(HttpError::UnknownApproach)?;
     let key = key::read(request.headers())?;
     let body = read_json(request, app.body_limit).await?;
@@ -29,10 +30,10 @@ pub async fn by_approach(
 /// Applies the change of the body to the user of the path, through the default approach.
 pub async fn by_user(
     State(app): State<App>,
-    Path(id): Path<String>,
+    id: Segment,
     request: Request,
 ) -> Result<Response<Body>, HttpError> {
-    let user: UserId = path_user(&id)?;
+    let user: UserId = path_user(id)?;
     let key = key::read(request.headers())?;
     let body = read_json(request, app.body_limit).await?;
     let [Some(by)] = members(&body, ["amount"])? else {

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::middleware;
 use axum::routing::{get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -79,8 +81,12 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
+/// A part of the path, which may not even be text.
+type Segment = Result<Path<String>, PathRejection>;
+
 /// The user of a path such as `/users/7`.
-fn path_user(id: &str) -> Result<UserId, HttpError> {
+fn path_user(id: Segment) -> Result<UserId, HttpError> {
+    let id = id.map(|Path(id)| id).unwrap_or_default();
     let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
     let number = id.parse().ok().filter(|_| digits).unwrap_or(0);
     body::user_id("The user id", number)

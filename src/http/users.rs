@@ -1,13 +1,13 @@
 //! `POST /users`, `GET /users/{id}` and `GET /users/{id}/changes`.
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
 use serde::Serialize;
 
 use super::body::{members, read_json, whole_number};
 use super::error::{HttpError, json};
-use super::{App, key, path_user};
+use super::{App, Segment, key, path_user};
 use crate::balance::{Balance, ChangeError};
 use crate::store::journal::Entry;
 
@@ -70,11 +70,8 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
 }
 
 /// Shows a user.
-pub async fn show(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Response<Body>, HttpError> {
-    let user = path_user(&id)?;
+pub async fn show(State(app): State<App>, id: Segment) -> Result<Response<Body>, HttpError> {
+    let user = path_user(id)?;
     let balance = app.store.balance(user).await?;
     Ok(json(StatusCode::OK, text(&User { id: user.get(), balance })?))
 }
@@ -82,10 +79,10 @@ pub async fn show(
 /// Shows a page of a user's history.
 pub async fn changes(
     State(app): State<App>,
-    Path(id): Path<String>,
+    id: Segment,
     uri: Uri,
 ) -> Result<Response<Body>, HttpError> {
-    let user = path_user(&id)?;
+    let user = path_user(id)?;
     let Page { limit, before } = Page::parse(uri.query().unwrap_or_default())?;
     // One more than asked for tells whether there is a next page.
     let mut entries = app.store.history(user, before, limit + 1).await?;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::service::{TestService, balance_body, error_body};
 
 /// Waits until `check` holds; fails loudly when it never does.
-async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !check().await {
         assert!(Instant::now() < deadline, "in vain: {what}");
@@ -98,14 +98,12 @@ async fn without_a_free_connection_a_change_is_refused_and_never_applied() {
     for name in ["self", "transaction-pessimistic-locking"] {
         let user = service.user_with(1_000).await;
         // Somebody else holds the row, so the only connection waits for it.
-        let mut lock = service.pool.begin().await.unwrap();
-        sqlx::query("SELECT FROM users WHERE id = $1 FOR UPDATE")
-            .bind(user)
-            .execute(&mut *lock)
-            .await
-            .unwrap();
+        let lock = lock_row(&service, user).await;
         let (first, second) = tokio::join!(service.change(name, user, -1), async {
-            until("the first change waits for the row", async || is_waiting(&service).await).await;
+            until("the first change waits for the row", async || {
+                waiting_for_locks(&service).await == 1
+            })
+            .await;
             let second = service.change(name, user, -2).await;
             lock.rollback().await.unwrap();
             second
@@ -117,10 +115,25 @@ async fn without_a_free_connection_a_change_is_refused_and_never_applied() {
     service.stop().await;
 }
 
-async fn is_waiting(service: &TestService) -> bool {
+/// Keeps a user's row locked until the transaction ends.
+pub(crate) async fn lock_row(
+    service: &TestService,
+    user: i64,
+) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    let mut lock = service.pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM users WHERE id = $1 FOR UPDATE")
+        .bind(user)
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    lock
+}
+
+/// How many of the service's sessions wait for a lock.
+pub(crate) async fn waiting_for_locks(service: &TestService) -> i64 {
     sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
-         AND application_name = 'plimsoll' AND wait_event_type = 'Lock')",
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+         AND application_name = 'plimsoll' AND wait_event_type = 'Lock'",
     )
     .fetch_one(&service.pool)
     .await
@@ -131,12 +144,7 @@ async fn is_waiting(service: &TestService) -> bool {
 async fn a_stop_answers_the_requests_in_flight() {
     let service = TestService::start().await;
     let user = service.user_with(1_000).await;
-    let mut lock = service.pool.begin().await.unwrap();
-    sqlx::query("SELECT FROM users WHERE id = $1 FOR UPDATE")
-        .bind(user)
-        .execute(&mut *lock)
-        .await
-        .unwrap();
+    let lock = lock_row(&service, user).await;
     let (client, url) = (service.client.clone(), service.url.clone());
     let in_flight = tokio::spawn(async move {
         let request = client
@@ -145,7 +153,7 @@ async fn a_stop_answers_the_requests_in_flight() {
             .body(format!("{{\"userId\":{user},\"amount\":-1}}"));
         crate::service::read(request.send().await.unwrap()).await
     });
-    until("the change waits for the row", async || is_waiting(&service).await).await;
+    until("the change waits for the row", async || waiting_for_locks(&service).await == 1).await;
     let address = service.service.address();
     let stopping = tokio::spawn(service.service.stop());
     until("new connections are refused", async || TcpStream::connect(address).await.is_err()).await;

@@ -66,6 +66,34 @@ impl TestService {
         read(self.send(Method::PATCH, &path, Some(body)).await).await
     }
 
+    /// One change through one approach, with a key. Tells whether the answer is a replay.
+    pub(crate) async fn keyed(
+        &self,
+        approach: &str,
+        user: i64,
+        amount: i64,
+        key: &str,
+    ) -> (Answer, bool) {
+        let request = self
+            .client
+            .patch(format!("{}/approach/{approach}/balance", self.url))
+            .header("content-type", "application/json")
+            .header("idempotency-key", key)
+            .body(json!({ "userId": user, "amount": amount }).to_string());
+        let response = request.send().await.expect("the service answers");
+        let replayed = response.headers().get("idempotent-replayed").map(|value| value == "true");
+        (read(response).await, replayed.unwrap_or(false))
+    }
+
+    /// The number of journal rows of a user.
+    pub(crate) async fn journal_rows(&self, user: i64) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM balance_changes WHERE user_id = $1")
+            .bind(user)
+            .fetch_one(&self.pool)
+            .await
+            .expect("the journal can be read")
+    }
+
     /// A new user with this balance.
     pub(crate) async fn user_with(&self, balance: i64) -> i64 {
         let body = json!({ "balance": balance });
