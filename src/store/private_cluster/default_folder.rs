@@ -12,11 +12,17 @@ use super::socket_folder::short_hash;
 /// for one). Then it is `/var/lib/plimsoll/<name>-<hash>`, after the working folder, so that two
 /// clones do not share their data. Runs a few short commands when root.
 pub fn default_data_dir() -> PathBuf {
-    let here = PathBuf::from("data");
-    let Ok(working_dir) = std::env::current_dir() else { return here };
-    match ServerUser::choose(&cluster_in(&here)) {
-        Ok(user) if user.blocked_by(&working_dir).is_some() => place_for(&working_dir),
-        _ => here,
+    match std::env::current_dir() {
+        Ok(working_dir) => default_for(&working_dir),
+        Err(_) => PathBuf::from("data"),
+    }
+}
+
+fn default_for(working_dir: &Path) -> PathBuf {
+    match ServerUser::choose(&cluster_in(&working_dir.join("data"))) {
+        Ok(user) if user.blocked_by(working_dir).is_some() => place_for(working_dir),
+        // Also on an error: the start meets it again and says what it is.
+        _ => PathBuf::from("data"),
     }
 }
 
@@ -29,7 +35,25 @@ fn place_for(working_dir: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::DirBuilder;
+    use std::os::unix::fs::DirBuilderExt;
+
+    use rustix::process::geteuid;
+
     use super::*;
+
+    #[test]
+    fn it_is_elsewhere_only_where_the_servers_user_cannot_get_to_it() {
+        let closed = std::env::temp_dir().join(format!("plimsoll-closed-{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&closed).expect("creates a folder");
+        let for_closed = default_for(&closed);
+        std::fs::remove_dir(&closed).expect("removes it");
+        match geteuid().is_root() {
+            true => assert_eq!(for_closed, place_for(&closed)),
+            false => assert_eq!(for_closed, Path::new("data")),
+        }
+        assert_eq!(default_for(Path::new("/")), Path::new("data"));
+    }
 
     #[test]
     fn two_clones_of_one_name_get_two_places() {

@@ -17,8 +17,9 @@ use super::{settings, socket_folder};
 /// Recovery after a crash replays up to `max_wal_size`; on a slow disk that takes a while.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
-/// Backends of a dead postmaster end when they next wait for anything, mostly at once.
-const LEFT_OVERS_GONE_WITHIN: Duration = Duration::from_secs(20);
+/// Processes of a dead postmaster end when they next wait for anything, mostly at once. Up to
+/// PostgreSQL 14 one may first wait 10 s for the statistics of each database.
+const LEFT_OVERS_GONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// How often files and processes are looked at while waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -41,6 +42,7 @@ impl Launch<'_> {
         // pid file, or one that is about to end, resolves itself while we wait.
         let left_over = pid_file::is_left_over(cluster);
         let give_up = Instant::now() + LEFT_OVERS_GONE_WITHIN;
+        let mut told = false;
         loop {
             if let Some(postmaster) = Postmaster::of(cluster) {
                 if self.attach(postmaster).await? {
@@ -55,7 +57,9 @@ impl Launch<'_> {
                     if (left_over || Postmaster::of(cluster).is_some())
                         && Instant::now() < give_up =>
                 {
-                    tracing::debug!(reason, "PostgreSQL did not start, trying again");
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(reason, "PostgreSQL does not start yet, trying again");
+                    }
                     tokio::time::sleep(LOOK_EVERY * 10).await;
                 }
                 ended => return ended,

@@ -94,12 +94,11 @@ pub(super) fn disarm(cluster: &Path, socket_dir: &Path) -> Result<(), ClusterErr
         None => {}
     }
     let path = socket_dir.join(".s.PGSQL.5432.lock");
+    // The socket folder is this cluster's alone, so whoever the file names is not on this socket:
+    // it may be a copy, made along with the folder.
     match read_if_there(&path)? {
-        // Only ours: the second line names the folder, as in the pid file.
-        Some(text) if text.lines().nth(1).is_some_and(|line| Path::new(line) == cluster) => {
-            replace_pid(&path, &text)
-        }
-        _ => Ok(()),
+        Some(text) => replace_pid(&path, &text),
+        None => Ok(()),
     }
 }
 

@@ -1,0 +1,24 @@
+# The service for a database that DATABASE_URL names. It holds no PostgreSQL: in a container the
+# database belongs into one of its own.
+
+FROM rust:1-slim-bookworm AS build
+WORKDIR /src
+COPY . .
+# The caches survive from build to build but are no part of an image, so the binaries leave them.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked --bins \
+    && install -D --target-directory=/out target/release/plimsoll target/release/concurrency-tester
+
+FROM debian:bookworm-slim
+# The authorities that a database's certificate is checked against.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --no-create-home --shell /usr/sbin/nologin plimsoll
+COPY --from=build /out/ /usr/local/bin/
+USER plimsoll
+# Inside, all addresses: outside, only what is published can be reached.
+ENV HOST=0.0.0.0 PORT=3000 LOG_FORMAT=json
+EXPOSE 3000
+ENTRYPOINT ["plimsoll"]

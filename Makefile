@@ -1,0 +1,39 @@
+# The commands of the project. Each one brings what it needs (scripts/setup) and is quiet about it
+# when nothing is missing.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# A toolchain that was installed a minute ago is not yet on the PATH of this shell.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Build the service and run it until Ctrl-C (ARGS=… are its arguments)
+	@scripts/setup service
+	@exec cargo run --release --locked --bin plimsoll -- $(ARGS)
+
+.PHONY: burst
+burst: ## Let 10,000 clients withdraw at once from the running service (ARGS=… as for the tester)
+	@scripts/setup client
+	@exec cargo run --release --locked --bin concurrency-tester -- $(ARGS)
+
+.PHONY: test
+test: ## Run all tests, on a PostgreSQL of their own (ARGS=… select some)
+	@scripts/setup
+	@cargo test --locked $(ARGS)
+
+.PHONY: check
+check: ## Everything that must hold before a change goes in: format, lints, documentation, tests
+	@scripts/setup
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	cargo test --locked
+
+.PHONY: setup
+setup: ## Install what is missing: PostgreSQL's server, a C compiler (and check the Rust toolchain)
+	@scripts/setup
