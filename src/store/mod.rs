@@ -10,6 +10,7 @@ pub mod journal;
 pub mod private_cluster;
 pub mod retry;
 pub mod users;
+pub mod verify;
 
 use std::time::Duration;
 

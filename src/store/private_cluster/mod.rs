@@ -27,6 +27,7 @@ mod initdb;
 mod launch;
 mod log_file;
 mod pid_file;
+mod running;
 mod server_user;
 mod settings;
 mod socket_folder;
@@ -39,6 +40,7 @@ use tokio::sync::Mutex;
 
 pub use default_folder::default_data_dir;
 pub use error::ClusterError;
+pub use running::{attach_running, has_cluster};
 
 use binaries::Binaries;
 use folder::DataFolder;
@@ -106,12 +108,12 @@ impl PrivateCluster {
 
     /// How the service connects: as [`SERVICE_ROLE`], which is not a superuser.
     pub fn connect_options(&self, database: &str) -> PgConnectOptions {
-        self.options_for(SERVICE_ROLE, database)
+        options_for(&self.socket_dir, SERVICE_ROLE, database)
     }
 
     /// How tests and maintenance connect: as the superuser.
     pub fn superuser_options(&self, database: &str) -> PgConnectOptions {
-        self.options_for(SUPERUSER_ROLE, database)
+        options_for(&self.socket_dir, SUPERUSER_ROLE, database)
     }
 
     /// The process id of the running postmaster, if it runs.
@@ -200,16 +202,16 @@ impl PrivateCluster {
             settings: &self.settings,
         }
     }
+}
 
-    /// Every part that the environment could have preset (`PGHOST`, `PGUSER`, …) is set here.
-    fn options_for(&self, role: &str, database: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .socket(&self.socket_dir)
-            .port(PORT)
-            .username(role)
-            .database(database)
-            .ssl_mode(PgSslMode::Disable)
-    }
+/// Every part that the environment could have preset (`PGHOST`, `PGUSER`, …) is set here.
+fn options_for(socket_dir: &Path, role: &str, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(socket_dir)
+        .port(PORT)
+        .username(role)
+        .database(database)
+        .ssl_mode(PgSslMode::Disable)
 }
 
 /// Runs file work beside the async threads. A panic in it goes on in the caller.

@@ -1,0 +1,92 @@
+//! `plimsoll verify`: proves that the journal and the balances agree.
+//!
+//! Every invariant is checked, not a sample, and none is taken from the schema's constraints: a
+//! constraint says what could be written, not what a restored dump or an edit by hand has left.
+//!
+//! # One snapshot
+//! All statements run in one `REPEATABLE READ READ ONLY` transaction. So they see one moment, and
+//! an approach that commits balance, journal row and key together is seen in full or not at all,
+//! however busy the service is. Nothing is locked against writers: `verify` takes only the locks of
+//! a `SELECT`.
+//!
+//! # What it costs
+//! The snapshot is held for as long as the check takes, about a second for a million journal rows
+//! ([`Report::snapshot_ms`] says how long it was), and for that time no dead version of a hot row
+//! can be pruned: the row gets slower, and is fast again with the first changes afterwards. For a
+//! journal of hundreds of millions of rows run it on a standby, where it is allowed as well.
+//!
+//! No index exists for its sake. Each statement reads its tables once or twice, and only what is
+//! wrong leaves the server.
+
+mod journal;
+mod keys;
+mod report;
+mod report_text;
+
+use std::time::Instant;
+
+use sqlx::{Connection, PgConnection};
+
+pub use report::{FIRST_MAX, Found, Kind, Report, Verdict, Violation};
+
+use report::Findings;
+
+/// Checks all invariants in one snapshot, which it holds for the whole time.
+///
+/// What it finds is in the report; an error only means that it could not look. Dropping the future
+/// leaves a statement running on the connection: close the connection, too.
+///
+/// # Errors
+/// Whatever the database answers; without the schema that is SQLSTATE 42P01 (no such table).
+pub async fn verify(connection: &mut PgConnection) -> Result<Report, sqlx::Error> {
+    let started = Instant::now();
+    let mut snapshot =
+        connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    tune(&mut snapshot).await?;
+    let totals = totals(&mut snapshot).await?;
+    let mut findings = Findings::default();
+    journal::check(&mut snapshot, &mut findings).await?;
+    keys::check_outcomes(&mut snapshot, &mut findings).await?;
+    keys::check_creations(&mut snapshot, &mut findings).await?;
+    snapshot.rollback().await?;
+    Report::new(&totals, started.elapsed(), findings)
+}
+
+/// What there is, in the same snapshot as what is wrong.
+#[derive(sqlx::FromRow)]
+struct Totals {
+    users: i64,
+    changes: i64,
+    keys: i64,
+    /// In decimal: it may be beyond 64 bits.
+    sum_of_balances: String,
+}
+
+/// For this transaction only: a service's time limit is not meant for a walk over everything, sorts
+/// of some million rows stay in memory, and compiling the statements takes longer than it saves.
+async fn tune(snapshot: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT set_config('statement_timeout', '0', true), \
+                set_config('jit', 'off', true), \
+                set_config('work_mem', CASE \
+                    WHEN pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB') \
+                    THEN '64MB' ELSE current_setting('work_mem') END, true)",
+    )
+    .persistent(false)
+    .execute(snapshot)
+    .await?;
+    Ok(())
+}
+
+async fn totals(snapshot: &mut PgConnection) -> Result<Totals, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT users, coalesce(sum, 0)::text AS sum_of_balances, \
+                (SELECT count(*) FROM balance_changes) AS changes, \
+                (SELECT count(*) FROM idempotency_keys) \
+                    + (SELECT count(*) FROM user_creation_keys) AS keys \
+         FROM (SELECT count(*) AS users, sum(balance) AS sum FROM users) AS all_users",
+    )
+    .persistent(false)
+    .fetch_one(snapshot)
+    .await
+}

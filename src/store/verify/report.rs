@@ -1,0 +1,161 @@
+//! What `verify` found: totals, and violations by kind with the first few of each.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::Totals;
+
+/// How many violations of each kind are kept; all are counted. A database in which everything is
+/// wrong must still fit into memory and on a screen.
+pub const FIRST_MAX: usize = 20;
+
+/// The result of a whole check: of one moment in the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// `Fail` when there is any violation.
+    pub verdict: Verdict,
+    /// How many users there are.
+    pub users: u64,
+    /// How many journal rows there are.
+    pub changes: u64,
+    /// How many keys are stored, of changes and of creations.
+    pub keys: u64,
+    /// In minor units. In JSON a string: it may be beyond what other programs take for a number.
+    #[serde(serialize_with = "as_text")]
+    pub sum_of_balances: i128,
+    /// How long the snapshot was held, in milliseconds.
+    pub snapshot_ms: u64,
+    /// By kind; the kinds that were not found are left out.
+    pub violations: Vec<Found>,
+}
+
+/// What a check says in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All invariants hold.
+    Pass,
+    /// At least one is broken.
+    Fail,
+}
+
+/// All violations of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Which invariant is broken.
+    pub kind: Kind,
+    /// How often.
+    pub count: u64,
+    /// The first ones by user and version, at most [`FIRST_MAX`].
+    pub first: Vec<Violation>,
+}
+
+/// One place where an invariant is broken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// Whose journal, balance or key it is. The user may not exist: that is one of the kinds.
+    pub user: i64,
+    /// The version that it is about, where it is about one.
+    pub version: Option<i64>,
+    /// The figures that do not agree.
+    pub sentence: String,
+}
+
+/// The invariants that can be broken. The order is that of the report: the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A user's balance is below zero.
+    BalanceBelowZero,
+    /// A user's balance is not the one that the journal ends with.
+    BalanceMismatch,
+    /// A user's version is not the one that the journal ends with.
+    VersionMismatch,
+    /// A version is missing before this one.
+    VersionGap,
+    /// A journal row's balance is not the one before it plus its amount.
+    WrongSum,
+    /// A journal row has a balance below zero.
+    JournalBelowZero,
+    /// A journal row changes nothing.
+    ZeroAmount,
+    /// There are journal rows of a user who does not exist.
+    NoSuchUser,
+    /// An accepted key is not that of the newest change that carries it.
+    KeyWithoutChange,
+    /// The key of a creation has another user than the one there is.
+    CreationWithoutUser,
+}
+
+/// In the singular, to be read after a count.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BalanceBelowZero => "balance below zero",
+            Self::BalanceMismatch => "balance that its journal does not end with",
+            Self::VersionMismatch => "version that its journal does not end with",
+            Self::VersionGap => "gap in a journal",
+            Self::WrongSum => "change that does not add up",
+            Self::JournalBelowZero => "change to below zero",
+            Self::ZeroAmount => "change by zero",
+            Self::NoSuchUser => "journal without a user",
+            Self::KeyWithoutChange => "key without its change",
+            Self::CreationWithoutUser => "creation key without its user",
+        })
+    }
+}
+
+impl Report {
+    pub(super) fn new(
+        totals: &Totals,
+        took: Duration,
+        findings: Findings,
+    ) -> Result<Self, sqlx::Error> {
+        let violations: Vec<Found> = findings.by_kind.into_values().collect();
+        let sum = totals.sum_of_balances.parse();
+        Ok(Self {
+            verdict: if violations.is_empty() { Verdict::Pass } else { Verdict::Fail },
+            users: totals.users.unsigned_abs(),
+            changes: totals.changes.unsigned_abs(),
+            keys: totals.keys.unsigned_abs(),
+            sum_of_balances: sum.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            snapshot_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            violations,
+        })
+    }
+
+    /// Whether all invariants hold.
+    pub fn is_clean(&self) -> bool {
+        self.verdict == Verdict::Pass
+    }
+
+    /// How many violations there are, of all kinds.
+    pub fn violation_count(&self) -> u64 {
+        self.violations.iter().map(|found| found.count).sum()
+    }
+}
+
+/// Counts violations by kind while they come in.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    by_kind: BTreeMap<Kind, Found>,
+}
+
+impl Findings {
+    pub(super) fn add(&mut self, kind: Kind, user: i64, version: Option<i64>, sentence: String) {
+        let empty = || Found { kind, count: 0, first: Vec::new() };
+        let found = self.by_kind.entry(kind).or_insert_with(empty);
+        found.count += 1;
+        if found.first.len() < FIRST_MAX {
+            found.first.push(Violation { user, version, sentence });
+        }
+    }
+}
+
+fn as_text<S: Serializer>(sum: &i128, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(sum)
+}
