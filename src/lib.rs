@@ -11,9 +11,11 @@
 //!    cluster, the PostgreSQL that is run where none is given.
 //! 4. [`http`]: from a request to a change, and from its result to an answer.
 //! 5. [`config`] and [`service`]: how the parts are set and put together.
+//! 6. [`commands`]: what the executable can be told to do.
 
 pub mod approach;
 pub mod balance;
+pub mod commands;
 pub mod config;
 pub mod http;
 pub mod service;

@@ -1,0 +1,64 @@
+//! `plimsoll verify`: checks the database once and says what it found.
+
+use std::io::{self, Write};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::timeout;
+
+use super::CommandError;
+use super::database::{on_database, require_cluster};
+use crate::config::Config;
+use crate::store::verify::{self, Report};
+
+/// How the report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Lines for people.
+    Text,
+    /// One JSON document for programs.
+    Json,
+}
+
+/// Checks all invariants, prints the report, and returns whether all of them hold.
+///
+/// # Errors
+/// When it could not check or not print: then nothing is known.
+pub async fn verify(
+    config: &Config,
+    format: Format,
+    to: &mut impl Write,
+) -> Result<bool, CommandError> {
+    // To look must not create.
+    require_cluster(&config.database)?;
+    let report = on_database(config, async |options| check(options, config).await).await?;
+    print(&report, format, to).map_err(CommandError::Output)?;
+    Ok(report.is_clean())
+}
+
+async fn check(options: PgConnectOptions, config: &Config) -> Result<Report, CommandError> {
+    // Statements over everything are slow by nature; the log need not quote them.
+    let options = options.application_name("plimsoll verify").disable_statement_logging();
+    let connecting = timeout(config.pool.connect, options.connect());
+    let mut connection = match connecting.await {
+        Ok(connected) => connected.map_err(CommandError::Connect)?,
+        Err(_) => {
+            return Err(CommandError::Connect(io::Error::from(io::ErrorKind::TimedOut).into()));
+        }
+    };
+    let report = verify::verify(&mut connection).await.map_err(CommandError::checking)?;
+    // The report is whole; a connection that does not close in order changes nothing about it.
+    let _ = connection.close().await;
+    Ok(report)
+}
+
+fn print(report: &Report, format: Format, to: &mut impl Write) -> io::Result<()> {
+    match format {
+        Format::Text => write!(to, "{report}")?,
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *to, report)?;
+            writeln!(to)?;
+        }
+    }
+    to.flush()
+}
