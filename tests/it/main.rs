@@ -12,3 +12,4 @@ mod properties;
 mod service;
 mod tester;
 mod users;
+mod verify;

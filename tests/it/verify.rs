@@ -1,0 +1,73 @@
+//! `verify` against planted violations, against writers, and as the real executable.
+
+mod command;
+mod planted;
+mod writers;
+
+use plimsoll::store::verify::{Kind, Report, verify};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::cluster;
+
+/// A database with the schema, user 1 with 10000 and two more changes, and user 2 with nothing.
+struct Books {
+    options: PgConnectOptions,
+    connection: PgConnection,
+}
+
+impl Books {
+    async fn open() -> Self {
+        let options = cluster::shared().await.fresh_database().await;
+        let mut connection = PgConnection::connect_with(&options).await.expect("connects");
+        sqlx::migrate!("./migrations").run(&mut connection).await.expect("migrates");
+        let mut books = Self { options, connection };
+        books
+            .run(
+                "TRUNCATE users, balance_changes, idempotency_keys, user_creation_keys; \
+                 INSERT INTO users (id, balance, version) VALUES (1, 9990, 3), (2, 0, 0); \
+                 INSERT INTO balance_changes (user_id, version, amount, balance, key) VALUES \
+                     (1, 1, 10000, 10000, NULL), (1, 2, -20, 9980, 'b'), (1, 3, 10, 9990, 'c'); \
+                 INSERT INTO idempotency_keys (user_id, key, amount, balance) VALUES \
+                     (1, 'b', -20, 9980), (1, 'c', 10, 9990), (1, 'read', 0, 9990), \
+                     (2, 'refused', -1, NULL); \
+                 INSERT INTO user_creation_keys (key, balance, user_id) VALUES \
+                     ('one', 10000, 1), ('two', 0, 2)",
+            )
+            .await;
+        books
+    }
+
+    /// Several statements, separated by semicolons.
+    async fn run(&mut self, statements: &str) {
+        self.connection.execute(sqlx::raw_sql(statements)).await.expect("the statements run");
+    }
+
+    /// Lifts every check constraint, so that what only a broken server or a superuser could write
+    /// can be planted.
+    async fn lift_constraints(&mut self) {
+        let statements: Vec<String> = sqlx::query_scalar(
+            "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) \
+             FROM pg_constraint WHERE contype = 'c' AND connamespace = 'public'::regnamespace",
+        )
+        .fetch_all(&mut self.connection)
+        .await
+        .expect("finds the constraints");
+        assert!(statements.len() >= 5, "{statements:?}");
+        self.run(&statements.join(";")).await;
+    }
+
+    async fn verify(&mut self) -> Report {
+        verify(&mut self.connection).await.expect("it can look")
+    }
+
+    /// Every violation as kind, user and version.
+    async fn violations(&mut self) -> Vec<(Kind, i64, Option<i64>)> {
+        let report = self.verify().await;
+        let places = report.violations.iter().flat_map(|found| {
+            assert_eq!(found.count, found.first.len() as u64, "few enough to be kept");
+            found.first.iter().map(|violation| (found.kind, violation.user, violation.version))
+        });
+        places.collect()
+    }
+}
