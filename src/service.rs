@@ -7,6 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, MissedTickBehavior, interval};
 use tracing::info;
 
 use crate::approach::Approaches;
@@ -14,6 +15,9 @@ use crate::config::{Config, DatabaseChoice};
 use crate::http::{self, App, Parts, auth::Tokens, server};
 use crate::store::private_cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
 use crate::store::{Store, StoreError, expiry};
+
+/// How soon a private PostgreSQL that died is missed.
+const SUPERVISION_PERIOD: Duration = Duration::from_millis(200);
 
 /// Why the service did not start. One line each.
 #[derive(Debug, Error)]
@@ -40,6 +44,7 @@ pub struct Service {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
     expiry: JoinHandle<()>,
+    supervisor: Option<JoinHandle<()>>,
     store: Store,
     cluster: Option<Arc<PrivateCluster>>,
 }
@@ -72,6 +77,7 @@ impl Service {
             tokens: Tokens::new(config.auth_tokens.clone()),
             body_limit: config.http.read,
         });
+        let supervisor = cluster.clone().map(|cluster| tokio::spawn(supervise(cluster)));
         let expiry = tokio::spawn(expiry::run(store.pool().clone(), config.key_expiry));
         let (stop, stopped) = oneshot::channel();
         let serving =
@@ -80,7 +86,7 @@ impl Service {
                 let _ = stopped.await;
             }));
         info!("listening on http://{address}");
-        Ok(Self { address, stop, serving, expiry, store, cluster })
+        Ok(Self { address, stop, serving, expiry, supervisor, store, cluster })
     }
 
     /// Where it listens; the port is a real one even where port 0 was asked for.
@@ -98,6 +104,9 @@ impl Service {
         // Between two batches or in the middle of one: the database rolls that one back.
         self.expiry.abort();
         self.store.close().await;
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.abort();
+        }
         stop_cluster(self.cluster.as_deref()).await;
         info!("stopped");
     }
@@ -110,6 +119,18 @@ async fn open(
     let store = Store::open(options, config.pool).await?;
     store.prepare().await?;
     Ok(store)
+}
+
+/// Nobody else would start the private PostgreSQL again. Stopping it ends the loop's effect.
+async fn supervise(cluster: Arc<PrivateCluster>) {
+    let mut ticks = interval(SUPERVISION_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = cluster.restart_if_dead().await {
+            tracing::error!(%error, "the private PostgreSQL cannot be started again");
+        }
+    }
 }
 
 async fn stop_cluster(cluster: Option<&PrivateCluster>) {

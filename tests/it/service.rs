@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use plimsoll::config::{Config, DatabaseChoice};
 use plimsoll::service::Service;
+use plimsoll::store::verify::verify;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -111,7 +112,16 @@ impl TestService {
             .expect("the user exists")
     }
 
+    /// All invariants of the database, as `plimsoll verify` checks them.
+    pub(crate) async fn assert_verified(&self) {
+        let mut connection = self.pool.acquire().await.expect("the database answers");
+        let report = verify(&mut connection).await.expect("the database can be verified");
+        assert!(report.is_clean(), "{report:#?}");
+    }
+
+    /// Every test ends with a verified database.
     pub(crate) async fn stop(self) {
+        self.assert_verified().await;
         self.pool.close().await;
         self.service.stop().await;
     }
