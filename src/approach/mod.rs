@@ -139,12 +139,12 @@ impl Chosen<'_> {
                 let (user, deciding) = (change.user, self.decide(change));
                 // In a task of its own: the turn must last as long as the change, not as long as
                 // the client.
-                let task: JoinHandle<Result<Outcome, ChangeError>> = tokio::spawn(async move {
+                detached(async move {
                     let turn = keys.take((user, key), limit).await;
                     let _turn = turn.map_err(|_| ChangeError::KeyInProgress)?;
                     deciding.await
-                });
-                task.await.unwrap_or_else(|panic| Err(ChangeError::Internal(panic.into())))
+                })
+                .await
             }
         }
     }
@@ -156,6 +156,14 @@ impl Chosen<'_> {
         }
         self.approach.apply(change)
     }
+}
+
+/// Goes on to its end when the caller does not.
+async fn detached(
+    work: impl Future<Output = Result<Outcome, ChangeError>> + Send + 'static,
+) -> Result<Outcome, ChangeError> {
+    let task: JoinHandle<_> = tokio::spawn(work);
+    task.await.unwrap_or_else(|panic| Err(ChangeError::Internal(panic.into())))
 }
 
 /// An approach that does its work on one connection per change.
@@ -238,11 +246,11 @@ impl<A: Pooled> Approach for Admitted<A> {
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
         let (users, wait, user) = (self.users.clone(), self.wait, change.user);
         let applying = self.inner.apply(change);
-        Box::pin(async move {
+        Box::pin(detached(async move {
             let turn = users.take(user, wait).await;
             let _turn = turn.map_err(|elapsed| ChangeError::NotApplied(elapsed.into()))?;
             applying.await
-        })
+        }))
     }
 }
 

@@ -46,7 +46,7 @@
 //!
 //! # When it loses
 //! One lone client pays one hand-over to the lane and back. Users of a lane wait for each other's
-//! batches: a row that somebody else keeps locked delays them by `lock_timeout` (a second).
+//! batches: a row that somebody else keeps locked delays them by `lock_timeout` (two seconds).
 
 mod batch;
 mod fold;

@@ -35,7 +35,7 @@ pub(super) enum Reply {
 pub(super) const SESSION: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
      set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false), \
      set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
-     set_config('jit', 'off', false), set_config('lock_timeout', '1s', false)";
+     set_config('jit', 'off', false), set_config('lock_timeout', '2s', false)";
 
 const WITHOUT_KEYS: &str = "\
     WITH moved AS ( \
