@@ -39,6 +39,7 @@ pub static VARIABLES: &[Variable] = &[
     variable("DATABASE_URL", "", "postgres://… to use; unset: a private PostgreSQL is run"),
     variable("DATA_DIR", "", "folder of the private PostgreSQL; unset: ./data"),
     variable("PG_BIN", "", "folder of the PostgreSQL programs; unset: they are searched for"),
+    variable("WORKERS", "", "threads that serve HTTP, each on a core; unset: one for each core"),
     variable("POOL_SIZE", "8", "database connections; on one hot row more are slower, not faster"),
     variable(
         "POOL_WAIT_SECS",
@@ -141,6 +142,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the balances are.
     pub database: DatabaseChoice,
+    /// Threads that serve HTTP.
+    pub workers: u32,
     /// The pool's size and waits.
     pub pool: PoolLimits,
     /// The HTTP side's limits.
@@ -179,6 +182,7 @@ impl Config {
         Ok(Self {
             listen: SocketAddr::new(host, port),
             database: values.database()?,
+            workers: values.workers()?,
             pool: PoolLimits {
                 size: values.number("POOL_SIZE", 1, 1000)?,
                 wait: values.seconds("POOL_WAIT_SECS")?,
@@ -266,6 +270,14 @@ impl Values<'_> {
             return Err(ConfigError::Value { name, value, allowed });
         }
         Ok(number)
+    }
+
+    fn workers(&self) -> Result<u32, ConfigError> {
+        if self.given("WORKERS").is_some() {
+            return self.number("WORKERS", 1, 256);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(u32::try_from(cores).unwrap_or(1))
     }
 
     fn seconds(&self, name: &'static str) -> Result<Duration, ConfigError> {

@@ -51,7 +51,8 @@ enum Command {
     },
 }
 
-#[tokio::main]
+/// The control thread: requests are served on threads of their own.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let command = Arguments::parse().command.unwrap_or(Command::Serve);
     let config = match Config::from_environment() {

@@ -4,17 +4,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 use tracing::info;
 
-use crate::approach::Approaches;
+use crate::approach::{Approaches, Shared};
 use crate::config::{Config, DatabaseChoice};
-use crate::http::{self, App, Parts, auth::Tokens, server};
+use crate::http::{self, App, Parts, auth::Tokens, server, server::Workers};
 use crate::store::private_cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
-use crate::store::{Store, StoreError, expiry};
+use crate::store::{PoolLimits, Store, StoreError, expiry};
 
 /// How soon a private PostgreSQL that died is missed.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(200);
@@ -28,6 +30,9 @@ pub enum StartError {
     /// The database is not usable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A thread or its runtime could not be made.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[from] io::Error),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -45,19 +50,20 @@ pub struct Service {
     serving: JoinHandle<()>,
     expiry: JoinHandle<()>,
     supervisor: Option<JoinHandle<()>>,
-    approaches: Approaches,
+    shared: Shared,
     store: Store,
     cluster: Option<Arc<PrivateCluster>>,
 }
 
 impl Service {
     /// Starts everything in order; on an error, what was started is stopped again.
+    ///
+    /// What is not on the way of a request (the lanes, the expiry of keys, the supervision of the
+    /// private cluster) runs on the current runtime.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         // First, so that a port in use is found before a database is started.
         let refused = |source| StartError::Listen { address: config.listen, source };
         let listener = server::listen(config.listen).map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
-
         let (options, cluster) = match &config.database {
             DatabaseChoice::Url(options) => ((**options).clone(), None),
             DatabaseChoice::Private(options) => {
@@ -65,30 +71,35 @@ impl Service {
                 (cluster.connect_options(SERVICE_DATABASE), Some(Arc::new(cluster)))
             }
         };
-        let store = match open(options, config).await {
-            Ok(store) => store,
+        match Self::start_on(config, options, cluster.clone(), listener).await {
+            Ok(service) => Ok(service),
             Err(error) => {
                 stop_cluster(cluster.as_deref()).await;
-                return Err(error.into());
+                Err(error)
             }
-        };
-        let approaches = Approaches::new(&store, config.approaches);
-        let app = App::new(Parts {
-            approaches: approaches.clone(),
-            store: store.clone(),
-            tokens: Tokens::new(config.auth_tokens.clone()),
-            body_limit: config.http.read,
-        });
+        }
+    }
+
+    async fn start_on(
+        config: &Config,
+        options: PgConnectOptions,
+        cluster: Option<Arc<PrivateCluster>>,
+        listener: TcpListener,
+    ) -> Result<Self, StartError> {
+        let address = listener.local_addr()?;
+        let store = Store::open(options.clone(), PoolLimits { size: 1, ..config.pool }).await?;
+        store.prepare().await?;
+        let shared = Shared::start(&store, config.approaches);
+        let workers = start_workers(config, &options, &shared).await?;
         let supervisor = cluster.clone().map(|cluster| tokio::spawn(supervise(cluster)));
         let expiry = tokio::spawn(expiry::run(store.pool().clone(), config.key_expiry));
         let (stop, stopped) = oneshot::channel();
-        let serving =
-            tokio::spawn(server::serve(listener, http::router(app), config.http, async {
-                // An error means that the service was dropped: that stops it as well.
-                let _ = stopped.await;
-            }));
+        let serving = tokio::spawn(workers.serve(listener, config.http, async {
+            // An error means that the service was dropped: that stops it as well.
+            let _ = stopped.await;
+        }));
         info!("listening on http://{address}");
-        Ok(Self { address, stop, serving, expiry, supervisor, approaches, store, cluster })
+        Ok(Self { address, stop, serving, expiry, supervisor, shared, store, cluster })
     }
 
     /// Where it listens; the port is a real one even where port 0 was asked for.
@@ -103,7 +114,7 @@ impl Service {
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the accept loop ended badly");
         }
-        self.approaches.close().await;
+        self.shared.close().await;
         // Between two batches or in the middle of one: the database rolls that one back.
         self.expiry.abort();
         self.store.close().await;
@@ -115,13 +126,29 @@ impl Service {
     }
 }
 
-async fn open(
-    options: sqlx::postgres::PgConnectOptions,
+/// One thread a core, each with its share of the database connections: a pool that is shared
+/// between runtimes lives on the one that opened it, and everybody else's answers make a detour.
+async fn start_workers(
     config: &Config,
-) -> Result<Store, StoreError> {
-    let store = Store::open(options, config.pool).await?;
-    store.prepare().await?;
-    Ok(store)
+    options: &PgConnectOptions,
+    shared: &Shared,
+) -> Result<Workers, StartError> {
+    let count = config.workers.min(config.pool.size);
+    let (pool, http) = (config.pool, config.http);
+    let (options, shared, tokens) = (options.clone(), shared.clone(), config.auth_tokens.clone());
+    Workers::start(count, http, move |number| {
+        let size = pool.size / count + u32::from(number < pool.size % count);
+        let opening = Store::open(options.clone(), PoolLimits { size, ..pool });
+        let (shared, tokens) = (shared.clone(), Tokens::new(tokens.clone()));
+        async move {
+            let store = opening.await?;
+            let approaches = Approaches::new(&store, &shared);
+            let parts = Parts { approaches, store: store.clone(), tokens, body_limit: http.read };
+            let router = http::router(App::new(parts));
+            Ok::<_, StartError>((router, async move { store.close().await }))
+        }
+    })
+    .await
 }
 
 /// Nobody else would start the private PostgreSQL again. Stopping it ends the loop's effect.

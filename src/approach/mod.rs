@@ -28,6 +28,7 @@ use crate::balance::{Change, ChangeError, Decision, Key, Outcome, UserId};
 use crate::store::idempotency::{self, look};
 use crate::store::retry::{Failure, Policy, Tries};
 use crate::store::{BoxFuture, Store, users};
+use batched::Lanes;
 use turns::Turns;
 
 /// One way to apply a change.
@@ -36,18 +37,13 @@ pub trait Approach: Send + Sync + 'static {
     ///
     /// The future may be dropped at any time; the change then still happens in full or not at all.
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>>;
-
-    /// Waits until nothing runs in the background any more. Nothing may be applied after it.
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
 }
 
 /// An entry of the list: what there is to know before an approach is built.
 pub struct Entry {
     /// The name in the route.
     pub name: &'static str,
-    build: fn(&Store, &ApproachOptions) -> Arc<dyn Approach>,
+    build: fn(&Store, &Shared) -> Arc<dyn Approach>,
 }
 
 /// All approaches, in the order in which they are listed everywhere.
@@ -85,16 +81,41 @@ pub struct ApproachOptions {
     pub lane_queue: usize,
 }
 
-/// The approaches of one running service, ready for use. Clones share them.
+/// What all threads of a service share: the queues in which changes wait for each other. Clones
+/// share them.
+#[derive(Clone)]
+pub struct Shared {
+    options: ApproachOptions,
+    /// Who works on a key.
+    keys: Turns<(UserId, Key)>,
+    /// Who races for a user's row.
+    racers: Turns<UserId>,
+    lanes: Arc<Lanes>,
+}
+
+impl Shared {
+    /// Starts the lanes, on the current runtime and with connections of their own.
+    pub fn start(store: &Store, options: ApproachOptions) -> Self {
+        let lanes = Lanes::start(store, options.lanes, options.lane_queue);
+        let (keys, racers) = (Turns::default(), Turns::default());
+        Self { options, keys, racers, lanes: Arc::new(lanes) }
+    }
+
+    /// Decides on what still waits in the lanes, and ends them. Nothing may be applied after it.
+    pub async fn close(&self) {
+        self.lanes.close().await;
+    }
+}
+
+/// The approaches, ready for use, on the connections of one thread. Clones share them.
 #[derive(Clone)]
 pub struct Approaches {
     store: Store,
-    keys: Turns<(UserId, Key)>,
-    options: ApproachOptions,
+    shared: Shared,
     built: Arc<[Arc<dyn Approach>]>,
 }
 
-/// One approach of a running service.
+/// One approach, ready for use.
 #[derive(Clone, Copy)]
 pub struct Chosen<'a> {
     all: &'a Approaches,
@@ -103,9 +124,9 @@ pub struct Chosen<'a> {
 
 impl Approaches {
     /// Builds every approach of [`ALL`] on `store`.
-    pub fn new(store: &Store, options: ApproachOptions) -> Self {
-        let built = ALL.iter().map(|entry| (entry.build)(store, &options)).collect();
-        Self { store: store.clone(), keys: Turns::default(), options, built }
+    pub fn new(store: &Store, shared: &Shared) -> Self {
+        let built = ALL.iter().map(|entry| (entry.build)(store, shared)).collect();
+        Self { store: store.clone(), shared: shared.clone(), built }
     }
 
     /// The approach of that name in the route.
@@ -114,16 +135,10 @@ impl Approaches {
         Some(Chosen { all: self, approach: &self.built[position] })
     }
 
-    /// Waits until nothing of theirs runs in the background any more.
-    pub async fn close(&self) {
-        for approach in self.built.iter() {
-            approach.close().await;
-        }
-    }
-
     /// The approach of the routes that name none.
     pub fn default(&self) -> Chosen<'_> {
-        self.get(self.options.default).expect("the configuration names an approach of the list")
+        self.get(self.shared.options.default)
+            .expect("the configuration names an approach of the list")
     }
 }
 
@@ -135,7 +150,8 @@ impl Chosen<'_> {
         match change.key.clone() {
             None => self.decide(change).await,
             Some(key) => {
-                let (keys, limit) = (self.all.keys.clone(), self.all.options.key_wait);
+                let shared = &self.all.shared;
+                let (keys, limit) = (shared.keys.clone(), shared.options.key_wait);
                 let (user, deciding) = (change.user, self.decide(change));
                 // In a task of its own: the turn must last as long as the change, not as long as
                 // the client.
@@ -198,7 +214,7 @@ struct OnPool<A> {
     store: Store,
 }
 
-fn on_pool<A: Pooled>(store: &Store, _: &ApproachOptions) -> Arc<dyn Approach> {
+fn on_pool<A: Pooled>(store: &Store, _: &Shared) -> Arc<dyn Approach> {
     Arc::new(OnPool { approach: Arc::new(A::default()), store: store.clone() })
 }
 
@@ -237,9 +253,10 @@ struct Admitted<A> {
     wait: Duration,
 }
 
-fn admitted<A: Pooled>(store: &Store, options: &ApproachOptions) -> Arc<dyn Approach> {
+fn admitted<A: Pooled>(store: &Store, shared: &Shared) -> Arc<dyn Approach> {
     let inner = OnPool { approach: Arc::new(A::default()), store: store.clone() };
-    Arc::new(Admitted { inner, users: Turns::default(), wait: options.admission_wait })
+    let (users, wait) = (shared.racers.clone(), shared.options.admission_wait);
+    Arc::new(Admitted { inner, users, wait })
 }
 
 impl<A: Pooled> Approach for Admitted<A> {

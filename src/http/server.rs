@@ -1,4 +1,9 @@
-//! The accept loop: how connections come, stay and go.
+//! The server: how connections come, on which thread they live, and how they go.
+//!
+//! One thread accepts, and deals the connections out in turn to one thread per core, each with a
+//! runtime of its own: a request is read, decided and answered on one core, and no core idles while
+//! another has a queue. Compared with `SO_REUSEPORT` the deal is even, and a port that is taken is an
+//! error instead of being shared with a stranger.
 //!
 //! hyper's own HTTP/1 connection is driven here instead of `axum::serve`, because that one has no
 //! time-out for a silent or slow client, and no cap on connections.
@@ -6,6 +11,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,9 +21,10 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::runtime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::config::HttpLimits;
 
@@ -28,6 +35,9 @@ const BACKLOG: i32 = 16_384;
 
 /// A pause after an accept that failed for want of a resource, such as a file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Connections on their way to one worker; then the accepting waits.
+const INBOX: usize = 256;
 
 /// Binds and listens. A port that is taken is an error, never shared.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -40,30 +50,80 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Serves until `stop` resolves, then lets the requests in flight finish for `limits.drain`.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    limits: HttpLimits,
-    stop: impl Future<Output = ()>,
-) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let open = GracefulShutdown::new();
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let next = async {
-            // The semaphore is never closed, so there is always a place in the end.
-            let place = Arc::clone(&places).acquire_owned().await.ok();
-            (accept(&listener).await, place)
-        };
+/// A connection on its way to a worker, with its place among all that may be open.
+struct Handed {
+    stream: std::net::TcpStream,
+    place: OwnedSemaphorePermit,
+}
+
+/// The threads that serve, one runtime each.
+pub struct Workers {
+    inboxes: Vec<mpsc::Sender<Handed>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts `count` threads. Each calls `make` with its number, on its own runtime, for the routes
+    /// that it serves and for what it has to close at the end.
+    ///
+    /// # Errors
+    /// The first error of any `make`; the other threads end.
+    pub async fn start<M, F, C, E>(count: u32, limits: HttpLimits, make: M) -> Result<Self, E>
+    where
+        M: Fn(u32) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<(Router, C), E>>,
+        C: Future<Output = ()>,
+        E: From<io::Error> + Send + 'static,
+    {
+        let mut workers = Self { inboxes: Vec::new(), threads: Vec::new() };
+        for number in 0..count {
+            let (inbox, handed) = mpsc::channel(INBOX);
+            let (ready, started) = oneshot::channel();
+            let make = make.clone();
+            let work = move || worker(make(number), handed, limits, ready);
+            let name = format!("http-{number}");
+            workers.threads.push(thread::Builder::new().name(name).spawn(work)?);
+            workers.inboxes.push(inbox);
+            started.await.unwrap_or_else(|_| Err(io::Error::other("a worker died").into()))?;
+        }
+        Ok(workers)
+    }
+
+    /// Accepts until `stop` resolves. Then the requests in flight finish, for `limits.drain` at most,
+    /// and everything is closed.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        limits: HttpLimits,
+        stop: impl Future<Output = ()>,
+    ) {
+        let places = Arc::new(Semaphore::new(limits.connections));
         tokio::select! {
-            (stream, place) = next => carry(stream, place, &router, limits, &open),
-            () = &mut stop => break,
+            () = deal(&listener, &places, &self.inboxes) => {}
+            () = stop => {}
+        }
+        drop(listener);
+        // This is how the workers learn of the end.
+        drop(self.inboxes);
+        for thread in self.threads {
+            let joined = tokio::task::spawn_blocking(|| thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                error!("a worker ended badly");
+            }
         }
     }
-    drop(listener);
-    if timeout(limits.drain, open.shutdown()).await.is_err() {
-        warn!("connections were still open at the end of the drain time");
+}
+
+/// One connection after the other to one worker after the other. Never ends.
+async fn deal(listener: &TcpListener, places: &Arc<Semaphore>, inboxes: &[mpsc::Sender<Handed>]) {
+    for inbox in inboxes.iter().cycle() {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
+        match accept(listener).await.into_std() {
+            // A worker that panicked has lost its connections; it gets no more.
+            Ok(stream) => drop(inbox.send(Handed { stream, place }).await),
+            Err(error) => warn!(%error, "cannot hand a connection over"),
+        }
     }
 }
 
@@ -85,9 +145,46 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
+/// A worker's thread, from its runtime to the end of its last connection.
+fn worker<C: Future<Output = ()>, E: From<io::Error>>(
+    making: impl Future<Output = Result<(Router, C), E>>,
+    handed: mpsc::Receiver<Handed>,
+    limits: HttpLimits,
+    ready: oneshot::Sender<Result<(), E>>,
+) {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(error.into()))),
+    };
+    runtime.block_on(async {
+        match making.await {
+            Ok((router, close)) => {
+                drop(ready.send(Ok(())));
+                carry_all(handed, &router, limits).await;
+                drop(router);
+                close.await;
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    });
+}
+
+async fn carry_all(mut handed: mpsc::Receiver<Handed>, router: &Router, limits: HttpLimits) {
+    let open = GracefulShutdown::new();
+    while let Some(Handed { stream, place }) = handed.recv().await {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => carry(stream, place, router, limits, &open),
+            Err(error) => warn!(%error, "cannot take a connection over"),
+        }
+    }
+    if timeout(limits.drain, open.shutdown()).await.is_err() {
+        warn!("connections were still open at the end of the drain time");
+    }
+}
+
 fn carry(
     stream: TcpStream,
-    place: Option<OwnedSemaphorePermit>,
+    place: OwnedSemaphorePermit,
     router: &Router,
     limits: HttpLimits,
     open: &GracefulShutdown,

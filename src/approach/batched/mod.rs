@@ -58,26 +58,34 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::{Approach, ApproachOptions};
+use super::{Approach, Shared};
 use crate::balance::{Change, ChangeError, Outcome, UserId};
 use crate::store::{BoxFuture, Store};
 use lane::Lane;
 
-struct Batched {
+/// The lanes of a process.
+pub(super) struct Lanes {
     lanes: Box<[Lane]>,
     /// Taken when they are told to end.
     running: Mutex<Vec<lane::Running>>,
 }
 
-/// Starts the lanes on the current runtime.
-pub(super) fn build(store: &Store, options: &ApproachOptions) -> Arc<dyn Approach> {
-    let lanes = (0..options.lanes).map(|_| lane::start(store.clone(), options.lane_queue));
-    let (lanes, running): (Vec<_>, Vec<_>) = lanes.unzip();
-    Arc::new(Batched { lanes: lanes.into(), running: Mutex::new(running) })
-}
+impl Lanes {
+    /// Starts them on the current runtime.
+    pub(super) fn start(store: &Store, count: usize, queue_max: usize) -> Self {
+        let lanes = (0..count).map(|_| lane::start(store.clone(), queue_max));
+        let (lanes, running): (Vec<_>, Vec<_>) = lanes.unzip();
+        Self { lanes: lanes.into(), running: Mutex::new(running) }
+    }
 
-impl Batched {
-    fn lane_of(&self, user: UserId) -> &Lane {
+    /// Decides on what is queued, takes nothing more, and ends.
+    pub(super) async fn close(&self) {
+        for lane in self.running.lock().await.drain(..) {
+            lane.end().await;
+        }
+    }
+
+    fn of(&self, user: UserId) -> &Lane {
         // Fibonacci hashing: neighbouring ids spread evenly, and so does every regular pattern.
         let hash = user.get().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         let index = usize::try_from(hash).unwrap_or(0) % self.lanes.len();
@@ -85,20 +93,19 @@ impl Batched {
     }
 }
 
+/// The approach: the way into the lanes.
+struct Batched(Arc<Lanes>);
+
+pub(super) fn build(_: &Store, shared: &Shared) -> Arc<dyn Approach> {
+    Arc::new(Batched(Arc::clone(&shared.lanes)))
+}
+
 impl Approach for Batched {
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-        let submitted = self.lane_of(change.user).submit(change);
+        let submitted = self.0.of(change.user).submit(change);
         Box::pin(async move {
             // A lane that is gone took the change with it: nobody knows how far it came.
             submitted?.await.unwrap_or_else(|gone| Err(ChangeError::OutcomeUnknown(gone.into())))
-        })
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            for lane in self.running.lock().await.drain(..) {
-                lane.end().await;
-            }
         })
     }
 }
