@@ -10,6 +10,13 @@ use tracing_subscriber::EnvFilter;
 use plimsoll::commands::{self, CommandError, Format};
 use plimsoll::config::{self, Config, LogFormat};
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+#[cfg(feature = "tikv-jemallocator")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// `verify` found a violation. Nothing else ends like this.
 const VIOLATED: u8 = 1;
 /// A flag or a variable has a value that is not allowed; clap uses the same for flags.

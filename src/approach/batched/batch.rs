@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tracing::warn;
 
+use super::courier::{Couriers, Outbox};
 use super::fold::{self, Plan, Verdict};
 use super::lane::{Answer, Waiting};
 use super::link::{Link, Lost};
@@ -37,16 +38,19 @@ struct Job {
     races: u32,
 }
 
-/// Decides on all of it, and answers everybody.
-pub(super) async fn settle(link: &mut Link, taken: Vec<Waiting>) {
+/// Decides on all of it, and answers everybody as soon as it can.
+pub(super) async fn settle(link: &mut Link, couriers: &Couriers, taken: Vec<Waiting>) {
+    let mut out = Outbox::default();
     let mut jobs = vec![Job { groups: by_user(taken), tries: 0, races: 0 }];
     while let Some(job) = jobs.pop() {
         if job.races > RACES_MAX {
             for group in job.groups {
-                jobs.extend(step_locked(link, group, job.tries).await);
+                jobs.extend(step_locked(link, &mut out, group, job.tries).await);
+                out.empty(couriers);
             }
         } else if !job.groups.is_empty() {
-            jobs.extend(step(link, job).await);
+            jobs.extend(step(link, &mut out, job).await);
+            out.empty(couriers);
         }
     }
 }
@@ -76,7 +80,7 @@ impl Group {
     }
 
     /// The plan was carried out on this balance, or there was nothing to carry out.
-    fn answer(self, before: Balance) {
+    fn answer(self, out: &mut Outbox, before: Balance) {
         let outcome = |verdict: Verdict| -> Answer {
             match verdict {
                 Verdict::Accepted { running } => {
@@ -89,18 +93,21 @@ impl Group {
             }
         };
         for (verdict, waiting) in self.plan.verdicts.iter().zip(self.waiting) {
-            waiting.answer(match verdict {
-                // The original is never a copy itself.
-                Verdict::Copy { of } => outcome(self.plan.verdicts[*of])
-                    .map(|original| Outcome { replayed: true, ..original }),
-                verdict => outcome(*verdict),
-            });
+            waiting.answer(
+                out,
+                match verdict {
+                    // The original is never a copy itself.
+                    Verdict::Copy { of } => outcome(self.plan.verdicts[*of])
+                        .map(|original| Outcome { replayed: true, ..original }),
+                    verdict => outcome(*verdict),
+                },
+            );
         }
     }
 
-    fn answer_unknown_user(self) {
+    fn answer_unknown_user(self, out: &mut Outbox) {
         for waiting in self.waiting {
-            waiting.answer(Err(ChangeError::UserNotFound));
+            waiting.answer(out, Err(ChangeError::UserNotFound));
         }
     }
 }
@@ -109,38 +116,38 @@ fn unreachable_copy() -> Answer {
     Err(ChangeError::Internal("a copy of a copy in a batch".into()))
 }
 
-async fn step(link: &mut Link, job: Job) -> Vec<Job> {
+async fn step(link: &mut Link, out: &mut Outbox, job: Job) -> Vec<Job> {
     let parts: Vec<Part<'_>> = job.groups.iter().map(Group::part).collect();
     let result = link.send(&parts).await;
     drop(parts);
     match result {
-        Ok(replies) => after_replies(job, replies),
-        Err(lost) => after_loss(job, lost),
+        Ok(replies) => after_replies(out, job, replies),
+        Err(lost) => after_loss(out, job, lost),
     }
 }
 
 /// A user who lost too many races: nobody can come between with the row locked.
-async fn step_locked(link: &mut Link, mut group: Group, tries: u32) -> Vec<Job> {
+async fn step_locked(link: &mut Link, out: &mut Outbox, mut group: Group, tries: u32) -> Vec<Job> {
     match link.send_locked(group.user, group.changes()).await {
-        Ok(None) => group.answer_unknown_user(),
+        Ok(None) => group.answer_unknown_user(out),
         Ok(Some(locked)) => {
             let used = used_keys(&locked.replies);
             if !used.is_empty() {
-                return without_used(vec![group], &used, tries);
+                return without_used(out, vec![group], &used, tries);
             }
             group.plan = locked.plan;
-            group.answer(locked.before);
+            group.answer(out, locked.before);
         }
-        Err(lost) => return after_loss(Job { groups: vec![group], tries, races: 0 }, lost),
+        Err(lost) => return after_loss(out, Job { groups: vec![group], tries, races: 0 }, lost),
     }
     Vec::new()
 }
 
 /// The database has done what it could; who is left?
-fn after_replies(job: Job, replies: Vec<Reply>) -> Vec<Job> {
+fn after_replies(out: &mut Outbox, job: Job, replies: Vec<Reply>) -> Vec<Job> {
     let used = used_keys(&replies);
     if !used.is_empty() {
-        return without_used(job.groups, &used, job.tries);
+        return without_used(out, job.groups, &used, job.tries);
     }
     let mut moved = HashMap::new();
     let mut stood = HashMap::new();
@@ -156,7 +163,7 @@ fn after_replies(job: Job, replies: Vec<Reply>) -> Vec<Job> {
     for mut group in job.groups {
         let user = group.user.get();
         if let Some(before) = moved.get(&user) {
-            group.answer(*before);
+            group.answer(out, *before);
         } else if let Some((balance, version)) = stood.get(&user) {
             raced |= matches!(group.plan.guard, fold::Guard::Version(_));
             group.plan =
@@ -164,10 +171,10 @@ fn after_replies(job: Job, replies: Vec<Reply>) -> Vec<Job> {
             if group.plan.writes(&group.changes()) {
                 left.push(group);
             } else {
-                group.answer(*balance);
+                group.answer(out, *balance);
             }
         } else {
-            group.answer_unknown_user();
+            group.answer_unknown_user(out);
         }
     }
     vec![Job { groups: left, tries: job.tries, races: job.races + u32::from(raced) }]
@@ -184,7 +191,7 @@ fn used_keys(replies: &[Reply]) -> UsedKeys {
 }
 
 /// Answers whose keys were used before; the others are sent again, since nothing was done for them.
-fn without_used(groups: Vec<Group>, used: &UsedKeys, tries: u32) -> Vec<Job> {
+fn without_used(out: &mut Outbox, groups: Vec<Group>, used: &UsedKeys, tries: u32) -> Vec<Job> {
     let mut left = Vec::new();
     for group in groups {
         let mut waiting = Vec::new();
@@ -194,7 +201,7 @@ fn without_used(groups: Vec<Group>, used: &UsedKeys, tries: u32) -> Vec<Job> {
             match key.and_then(|key| used.get(&key)) {
                 Some(prior) => {
                     let answer = prior.replay(one.change.amount);
-                    one.answer(answer);
+                    one.answer(out, answer);
                 }
                 None => waiting.push(one),
             }
@@ -206,19 +213,19 @@ fn without_used(groups: Vec<Group>, used: &UsedKeys, tries: u32) -> Vec<Job> {
     vec![Job { groups: left, tries, races: 0 }]
 }
 
-fn after_loss(job: Job, lost: Lost) -> Vec<Job> {
+fn after_loss(out: &mut Outbox, job: Job, lost: Lost) -> Vec<Job> {
     let again = job.tries < TRIES_MAX;
     match lost {
         Lost::NotSent(_) if again => vec![Job { tries: job.tries + 1, ..job }],
         Lost::NotSent(error) | Lost::Unreachable(error) => {
-            fail(job.groups, &error);
+            fail(out, job.groups, &error);
             Vec::new()
         }
-        Lost::Unanswered(error) => after_silence(job, &error, again),
+        Lost::Unanswered(error) => after_silence(out, job, &error, again),
         Lost::Rejected(error) if again && is_race(&error) => {
             vec![Job { tries: job.tries + 1, ..job }]
         }
-        Lost::Rejected(error) => split(job, error),
+        Lost::Rejected(error) => split(out, job, error),
     }
 }
 
@@ -228,13 +235,13 @@ fn is_race(error: &sqlx::Error) -> bool {
 }
 
 /// Nobody knows whether the batch happened. With a key it may be sent again, and then it is known.
-fn after_silence(job: Job, error: &ChangeError, again: bool) -> Vec<Job> {
+fn after_silence(out: &mut Outbox, job: Job, error: &ChangeError, again: bool) -> Vec<Job> {
     let mut left = Vec::new();
     for group in job.groups {
         let (mut keyed, lost): (Vec<_>, Vec<_>) =
             group.waiting.into_iter().partition(|one| again && one.change.key.is_some());
         for one in lost {
-            one.answer(Err(ChangeError::OutcomeUnknown(error.to_string().into())));
+            one.answer(out, Err(ChangeError::OutcomeUnknown(error.to_string().into())));
         }
         for one in &mut keyed {
             one.maybe_applied = true;
@@ -246,7 +253,7 @@ fn after_silence(job: Job, error: &ChangeError, again: bool) -> Vec<Job> {
     vec![Job { groups: left, tries: job.tries + 1, races: 0 }]
 }
 
-fn fail(groups: Vec<Group>, error: &ChangeError) {
+fn fail(out: &mut Outbox, groups: Vec<Group>, error: &ChangeError) {
     for one in groups.into_iter().flat_map(|group| group.waiting) {
         let cause = error.to_string().into();
         let answer = if one.maybe_applied {
@@ -254,12 +261,12 @@ fn fail(groups: Vec<Group>, error: &ChangeError) {
         } else {
             ChangeError::NotApplied(cause)
         };
-        one.answer(Err(answer));
+        one.answer(out, Err(answer));
     }
 }
 
 /// Halves a job until the change that the database objects to stands alone.
-fn split(mut job: Job, error: sqlx::Error) -> Vec<Job> {
+fn split(out: &mut Outbox, mut job: Job, error: sqlx::Error) -> Vec<Job> {
     let job_of = |groups| Job { groups, tries: 0, races: 0 };
     if job.groups.len() > 1 {
         let second = job.groups.split_off(job.groups.len() / 2);
@@ -274,7 +281,7 @@ fn split(mut job: Job, error: sqlx::Error) -> Vec<Job> {
     }
     warn!(%error, user = group.user.get(), "the database rejected a change");
     if let Some(one) = group.waiting.pop() {
-        one.answer(Err(change_error(error, Sent::NothingFinal)));
+        one.answer(out, Err(change_error(error, Sent::NothingFinal)));
     }
     Vec::new()
 }

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::batch;
+use super::courier::{CourierId, Couriers, Delivery, Outbox};
 use super::link::Link;
 use crate::balance::{Change, ChangeError, Outcome};
 use crate::store::Store;
@@ -23,13 +24,14 @@ pub(super) struct Waiting {
     pub(super) change: Change,
     /// A statement with it was lost with its connection: it may have happened.
     pub(super) maybe_applied: bool,
-    answer: oneshot::Sender<Answer>,
+    caller: oneshot::Sender<Answer>,
+    courier: CourierId,
 }
 
 impl Waiting {
-    /// A caller that hung up does not mind.
-    pub(super) fn answer(self, answer: Answer) {
-        drop(self.answer.send(answer));
+    /// The answer leaves with the next emptying of the outbox.
+    pub(super) fn answer(self, out: &mut Outbox, answer: Answer) {
+        out.push(self.courier, Delivery { to: self.caller, answer });
     }
 }
 
@@ -43,9 +45,13 @@ impl Lane {
     ///
     /// # Errors
     /// [`ChangeError::NotApplied`] when the queue is full or the service is stopping.
-    pub(super) fn submit(&self, change: Change) -> Result<oneshot::Receiver<Answer>, ChangeError> {
-        let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { change, maybe_applied: false, answer };
+    pub(super) fn submit(
+        &self,
+        change: Change,
+        courier: CourierId,
+    ) -> Result<oneshot::Receiver<Answer>, ChangeError> {
+        let (caller, answered) = oneshot::channel();
+        let waiting = Waiting { change, maybe_applied: false, caller, courier };
         match self.queue.try_send(waiting) {
             Ok(()) => Ok(answered),
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -75,20 +81,26 @@ impl Running {
 }
 
 /// Starts a lane on the current runtime.
-pub(super) fn start(store: Store, queue_max: usize) -> (Lane, Running) {
+pub(super) fn start(store: Store, couriers: Arc<Couriers>, queue_max: usize) -> (Lane, Running) {
     let (queue, queued) = mpsc::channel(queue_max);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(supervise(store, queued, stopped));
+    let task = tokio::spawn(supervise(store, couriers, queued, stopped));
     (Lane { queue }, Running { stop, task })
 }
 
 /// One panic is one batch without an answer, not the end of the lane.
-async fn supervise(store: Store, queued: mpsc::Receiver<Waiting>, stopped: watch::Receiver<bool>) {
+async fn supervise(
+    store: Store,
+    couriers: Arc<Couriers>,
+    queued: mpsc::Receiver<Waiting>,
+    stopped: watch::Receiver<bool>,
+) {
     let queued = Arc::new(Mutex::new(queued));
     loop {
-        let (store, queued, stopped) = (store.clone(), Arc::clone(&queued), stopped.clone());
+        let (link, couriers) = (Link::new(store.clone()), Arc::clone(&couriers));
+        let (queued, stopped) = (Arc::clone(&queued), stopped.clone());
         let serving = tokio::spawn(async move {
-            serve(Link::new(store), &mut *queued.lock().await, stopped).await;
+            serve(link, &couriers, &mut *queued.lock().await, stopped).await;
         });
         match serving.await {
             Ok(()) => return,
@@ -99,6 +111,7 @@ async fn supervise(store: Store, queued: mpsc::Receiver<Waiting>, stopped: watch
 
 async fn serve(
     mut link: Link,
+    couriers: &Couriers,
     queued: &mut mpsc::Receiver<Waiting>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -115,7 +128,7 @@ async fn serve(
             _ = stopped.wait_for(|stopped| *stopped), if !queued.is_closed() => queued.close(),
         }
         if !taken.is_empty() {
-            batch::settle(&mut link, std::mem::take(&mut taken)).await;
+            batch::settle(&mut link, couriers, std::mem::take(&mut taken)).await;
         }
     }
 }

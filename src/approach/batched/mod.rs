@@ -49,6 +49,7 @@
 //! batches: a row that somebody else keeps locked delays them by `lock_timeout` (two seconds).
 
 mod batch;
+mod courier;
 mod fold;
 mod lane;
 mod link;
@@ -61,11 +62,13 @@ use tokio::sync::Mutex;
 use super::{Approach, Shared};
 use crate::balance::{Change, ChangeError, Outcome, UserId};
 use crate::store::{BoxFuture, Store};
+use courier::{CourierId, Couriers};
 use lane::Lane;
 
 /// The lanes of a process.
 pub(super) struct Lanes {
     lanes: Box<[Lane]>,
+    couriers: Arc<Couriers>,
     /// Taken when they are told to end.
     running: Mutex<Vec<lane::Running>>,
 }
@@ -73,9 +76,11 @@ pub(super) struct Lanes {
 impl Lanes {
     /// Starts them on the current runtime.
     pub(super) fn start(store: &Store, count: usize, queue_max: usize) -> Self {
-        let lanes = (0..count).map(|_| lane::start(store.clone(), queue_max));
+        let couriers = Arc::new(Couriers::default());
+        let lanes =
+            (0..count).map(|_| lane::start(store.clone(), Arc::clone(&couriers), queue_max));
         let (lanes, running): (Vec<_>, Vec<_>) = lanes.unzip();
-        Self { lanes: lanes.into(), running: Mutex::new(running) }
+        Self { lanes: lanes.into(), couriers, running: Mutex::new(running) }
     }
 
     /// Decides on what is queued, takes nothing more, and ends.
@@ -93,16 +98,21 @@ impl Lanes {
     }
 }
 
-/// The approach: the way into the lanes.
-struct Batched(Arc<Lanes>);
+/// The approach: a thread's way into the lanes, and back.
+struct Batched {
+    lanes: Arc<Lanes>,
+    courier: CourierId,
+}
 
 pub(super) fn build(_: &Store, shared: &Shared) -> Arc<dyn Approach> {
-    Arc::new(Batched(Arc::clone(&shared.lanes)))
+    let lanes = Arc::clone(&shared.lanes);
+    let courier = lanes.couriers.start();
+    Arc::new(Batched { lanes, courier })
 }
 
 impl Approach for Batched {
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-        let submitted = self.0.of(change.user).submit(change);
+        let submitted = self.lanes.of(change.user).submit(change, self.courier);
         Box::pin(async move {
             // A lane that is gone took the change with it: nobody knows how far it came.
             submitted?.await.unwrap_or_else(|gone| Err(ChangeError::OutcomeUnknown(gone.into())))
