@@ -196,6 +196,8 @@ fn carry(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.read)
+        // Answers are small: copied behind their head they need one plain write.
+        .writev(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
     let connection = open.watch(connection);
     tokio::spawn(async move {
