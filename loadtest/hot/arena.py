@@ -139,7 +139,7 @@ class Arena:
             DATABASE_URL=self.postgres.url(over_tcp),
             POOL_SIZE=str(self.pool_size),
             PORT="0",
-            # What is logged at `warn` must be about an answer; slow statements are.
+            # So that each warning is about an answer (see sides.check_log); slow statements are not.
             RUST_LOG="info,sqlx=error",
         )
         log = self.folder / f"{name}.log"
