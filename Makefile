@@ -21,6 +21,22 @@ burst: ## Let 10,000 clients withdraw at once from the running service (ARGS=…
 	@scripts/setup client
 	@exec cargo run --release --locked --bin concurrency-tester -- $(ARGS)
 
+URL ?= http://127.0.0.1:3000
+
+.PHONY: load
+load: ## 10,000 connections for a minute on each classic approach of the running service (URL=…)
+	@scripts/setup client wrk
+	@ulimit -n "$$(ulimit -Hn)" && for approach in self transaction-pessimistic-locking; do \
+		wrk -t2 -c10000 -d60s --timeout 60s -s loadtest/patch_request.lua \
+			"$(URL)/approach/$$approach/balance" || exit; \
+	done
+
+.PHONY: bench-hot
+bench-hot: ## Measure one hot account beside its ceilings and alternatives (ARGS=… as --help says)
+	@scripts/setup wrk nginx pgbench python3
+	@cargo build --release --locked --bins --example echo
+	@exec python3 -B loadtest/bench_hot.py $(ARGS)
+
 .PHONY: test
 test: ## Run all tests, on a PostgreSQL of their own (ARGS=… select some)
 	@scripts/setup

@@ -1,0 +1,126 @@
+"""Measures one hot account side by side with its ceilings and its alternatives: `make bench-hot`.
+
+Starts everything of its own (PostgreSQL, two services, nginx, an echo server) on loopback in a
+temporary folder, and ends it again. Prints each comparison with its target.
+
+Exit codes: 0 all targets met, 1 one missed or failed, 2 bad usage, 3 could not measure,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from hot import measure, report, rows
+from hot.arena import Arena
+from hot.measure import Results
+from hot.processes import Failed, Violated
+
+ROOT = Path(__file__).resolve().parent.parent
+# wrk holds 10,000 connections and the service another 10,000.
+FILES_NEEDED = 12_000
+# Around each run: setting the balance, the warm-up, `verify`, a fresh database.
+OVERHEAD_SECONDS = 4
+
+
+def main() -> int:
+    options = parse_arguments()
+    handle_signals(signal.default_int_handler)
+    try:
+        raise_open_files()
+        with ExitStack() as stack:
+            try:
+                found = run(Arena(stack, ROOT), options)
+            finally:
+                # What was started is being ended, in bounded time; nothing may cut that short.
+                handle_signals(signal.SIG_IGN)
+    except Violated as why:
+        print(f"bench-hot: {why}", file=sys.stderr)
+        return 1
+    except Failed as why:
+        print(f"bench-hot: {why}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("bench-hot: interrupted", file=sys.stderr)
+        return 130
+    print(found.text())
+    for path in options.out:
+        found.write(path)
+    return 0 if all(verdict.met for verdict in found.verdicts) else 1
+
+
+def handle_signals(handler):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def run(arena: Arena, options: argparse.Namespace) -> report.Report:
+    sections = [section.only(options.only) for section in rows.sections(options.approach)]
+    sections = [section for section in sections if section.rows]
+    tell_duration(sections, options)
+    all_results, verdicts = Results(), []
+    for section in sections:
+        results = measure.run_section(arena, section, options.rounds, options.seconds)
+        verdicts += [measure.judge(row, results) for row in section.rows]
+        for side, values in results.values.items():
+            all_results.values.setdefault(side, []).extend(values)
+    conditions = report.conditions(arena, options.rounds, options.seconds)
+    return report.Report(conditions, verdicts, all_results)
+
+
+def tell_duration(sections: list[rows.Section], options: argparse.Namespace):
+    runs = sum(min(options.rounds, part.rounds_max) * len(part.sides()) for part in sections)
+    minutes = runs * (options.seconds + OVERHEAD_SECONDS) / 60
+    measure.tell(f"{runs} runs, about {minutes:.0f} minutes")
+
+
+def raise_open_files():
+    """Inherited by everything that is started."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < FILES_NEEDED:
+        raise Failed(f"{FILES_NEEDED} open files are needed, the limit is {hard}: see ulimit -Hn")
+    files = 65_536 if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+
+
+def parse_arguments() -> argparse.Namespace:
+    ids = [row.id for section in rows.sections("batched") for row in section.rows]
+    parser = argparse.ArgumentParser(prog="bench-hot", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rounds", type=count, default=5, help="runs of each side (default 5)")
+    parser.add_argument("--seconds", type=count, default=5, help="length of a run (default 5)")
+    parser.add_argument("--approach", default="batched", help="measured instead of batched")
+    parser.add_argument(
+        "--only",
+        type=lambda text: set(text.split(",")),
+        default=set(ids),
+        metavar="ROW,…",
+        help=f"only these rows: {', '.join(ids)}",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the result as Markdown, or JSON if the name ends in .json; repeatable",
+    )
+    options = parser.parse_args()
+    if unknown := options.only - set(ids):
+        parser.error(f"--only: no row {', '.join(sorted(unknown))}; there are {', '.join(ids)}")
+    return options
+
+
+def count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Everything that is measured, on loopback and in one temporary folder.
+
+What is started here ends with the `ExitStack` that it was started on, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+
+from . import pgbench, processes
+from .postgres import Postgres
+from .processes import Failed, Process, Violated
+
+# The hot account is one of these: plans and caches are those of a real table, and the uniform load
+# runs on the same database as the hot one.
+USERS = 100_000
+# Never runs out in any run, and far from the end of 64 bits.
+RICH = 10**15
+
+FRESH_DATABASE = f"""
+TRUNCATE users, balance_changes, idempotency_keys, user_creation_keys;
+INSERT INTO users (id, balance, version) SELECT id, {RICH}, 1 FROM generate_series(1, {USERS}) id;
+INSERT INTO balance_changes (user_id, version, amount, balance)
+    SELECT id, 1, balance, balance FROM users;
+VACUUM (ANALYZE) users, balance_changes, idempotency_keys, user_creation_keys;
+"""
+
+NGINX = """
+daemon off;
+worker_processes auto;
+worker_rlimit_nofile {files};
+pid {folder}/nginx.pid;
+error_log {folder}/nginx-errors.log;
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/nginx-bodies;
+    proxy_temp_path {folder}/nginx-proxy;
+    fastcgi_temp_path {folder}/nginx-fastcgi;
+    uwsgi_temp_path {folder}/nginx-uwsgi;
+    scgi_temp_path {folder}/nginx-scgi;
+    keepalive_timeout 1h;
+    keepalive_requests 1000000000;
+    tcp_nodelay on;
+    default_type application/json;
+    server {{
+        listen 127.0.0.1:{port} reuseport backlog=16384;
+        location / {{ return 200 '{{"balance":9998}}'; }}
+    }}
+}}
+"""
+
+
+class Arena:
+    """The contenders. Each is started when it is first asked for."""
+
+    def __init__(self, stack: ExitStack, root: Path):
+        self.root = root
+        self._stack = stack
+        folder = tempfile.TemporaryDirectory(prefix="plimsoll-bench-")
+        self.folder = Path(stack.enter_context(folder))
+        # PostgreSQL's user has to pass; what it must not read is closed by itself.
+        self.folder.chmod(0o711)
+        self.pool_size = default_pool_size(root)
+        target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release"
+        self._service = target / "plimsoll"
+        self._echo = target / "examples" / "echo"
+        self.tester = target / "concurrency-tester"
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        return Postgres(self._stack, self.root, self.folder)
+
+    @cached_property
+    def socket_service(self) -> Process:
+        """The service on the database's Unix socket."""
+        return self._start_service("service-socket", over_tcp=False)
+
+    @cached_property
+    def tcp_service(self) -> Process:
+        """The service on the database's TCP port."""
+        return self._start_service("service-tcp", over_tcp=True)
+
+    @cached_property
+    def nginx(self) -> str:
+        """The address of nginx, which answers everything with a constant."""
+        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+        program = shutil.which("nginx", path=path)
+        if not program:
+            raise Failed("nginx is not installed: scripts/setup nginx")
+        port = processes.free_port()
+        configuration = self.folder / "nginx.conf"
+        configuration.write_text(NGINX.format(folder=self.folder, port=port, files=20_000))
+        errors = self.folder / "nginx-errors.log"
+        command = [program, "-p", self.folder, "-e", errors, "-c", configuration]
+        log = self.folder / "nginx.log"
+        process = processes.start(self._stack, "nginx", command, log, processes.bare_environment())
+        process.wait_until(lambda: processes.accepts(port), seconds=10)
+        return f"http://127.0.0.1:{port}"
+
+    @cached_property
+    def echo(self) -> str:
+        """The address of the echo server: the service's HTTP side without anything behind it."""
+        env = processes.bare_environment(PORT=str(processes.free_port()))
+        log = self.folder / "echo.log"
+        process = processes.start(self._stack, "echo", [self._echo], log, env)
+        process.wait_for_address(seconds=10)
+        return process.address
+
+    @cached_property
+    def pgbench_script(self) -> Path:
+        """A file with the statement of `self`."""
+        script = self.folder / "self.sql"
+        script.write_text(pgbench.statement_of_self(self.root))
+        return script
+
+    def reset_database(self):
+        """The same start for every round, and an end to the journal's growth."""
+        _ = self.socket_service  # has made the tables
+        self.postgres.sql(FRESH_DATABASE)
+
+    def verify(self):
+        """Checks all invariants of the database. What breaks one ends the benchmark."""
+        env = processes.bare_environment(DATABASE_URL=self.postgres.url(over_tcp=False))
+        command = [self._service, "verify", "--json"]
+        report = processes.run(command, 300, fine=(0, 1), env=env, cwd=self.folder)
+        if json.loads(report)["verdict"] != "pass":
+            raise Violated(f"plimsoll verify:\n{report}")
+
+    def _start_service(self, name: str, over_tcp: bool) -> Process:
+        env = processes.bare_environment(
+            DATABASE_URL=self.postgres.url(over_tcp),
+            POOL_SIZE=str(self.pool_size),
+            PORT="0",
+            # So that each warning is about an answer (see sides.check_log); slow statements are not.
+            RUST_LOG="info,sqlx=error",
+        )
+        log = self.folder / f"{name}.log"
+        service = processes.start(self._stack, name, [self._service], log, env)
+        service.wait_for_address(seconds=60)
+        return service
+
+
+def default_pool_size(root: Path) -> int:
+    """`.env.example` states every default, and a test of the service holds it to that."""
+    found = re.search(r"^# POOL_SIZE=(\d+)$", (root / ".env.example").read_text(), re.MULTILINE)
+    if not found:
+        raise Failed("there is no default of POOL_SIZE in .env.example")
+    return int(found.group(1))

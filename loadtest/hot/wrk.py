@@ -1,0 +1,92 @@
+"""One run of wrk, and whether all that came back was as it should be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from . import processes
+from .processes import Failed
+
+SCRIPT = Path(__file__).resolve().parent.parent / "patch_request.lua"
+# Of 10,000 connections on one row that commits 1,000 times a second, the last waits for 10 s.
+TIMEOUT_SECONDS = 30
+
+
+class Answers(Enum):
+    """Which answers a load must get: statuses, and the share of refusals."""
+
+    ACCEPTED = ({"200"}, 0.0, 0.0)
+    REFUSED = ({"400"}, 1.0, 1.0)
+    # Amounts +1 and -2 in turn: in the long run half of the withdrawals fit, so a quarter of all
+    # requests is refused.
+    CROSSING = ({"200", "400"}, 0.2, 0.3)
+
+    def __init__(self, statuses: set[str], least: float, most: float):
+        self.statuses = statuses
+        self.least = least
+        self.most = most
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk sends."""
+
+    connections: int
+    users: str = "1"
+    amounts: str = "-2"
+    answers: Answers = Answers.ACCEPTED
+    # How many times longer than others it runs.
+    longer: int = 1
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What wrk measured."""
+
+    per_second: float
+    p50_ms: float
+
+
+def warm_up(url: str, load: Load):
+    """Loads for a second, and looks at the status of each answer, which the measured run cannot
+    afford."""
+    check(run(url, load, 1, ["statuses"]), load.answers)
+
+
+def measure(url: str, load: Load, seconds: int) -> Figures:
+    """Loads for so long."""
+    ended = run(url, load, seconds * load.longer, [])
+    check(ended, load.answers)
+    per_second = ended["requests"] / (ended["duration_us"] / 1e6)
+    return Figures(per_second, ended["latency_us_p50"] / 1e3)
+
+
+def run(url: str, load: Load, seconds: int, words: list[str]) -> dict:
+    threads = min(2, load.connections)
+    command = ["wrk", f"-t{threads}", f"-c{load.connections}", f"-d{seconds}s"]
+    command += ["--timeout", f"{TIMEOUT_SECONDS}s", "-s", SCRIPT, url, "--"]
+    command += [f"user={load.users}", f"amount={load.amounts}", "json", *words]
+    output = processes.run(command, seconds=seconds + 2 * TIMEOUT_SECONDS)
+    return json.loads(output.splitlines()[-1])
+
+
+def check(ended: dict, answers: Answers):
+    """A run that was not answered as it should be measured nothing."""
+    for kind in ("connect", "read", "write", "timeout"):
+        if ended[kind]:
+            raise Failed(f"wrk counted {ended[kind]} {kind} errors")
+    if not ended["requests"]:
+        raise Failed("nothing was answered")
+    # Empty where they were not counted.
+    unexpected = {status for status in ended["statuses"] if status not in answers.statuses}
+    if unexpected:
+        raise Failed(f"answers by status: {ended['statuses']}")
+    share = ended["not_ok"] / ended["requests"]
+    if not answers.least <= share <= answers.most:
+        raise Failed(
+            f"{ended['not_ok']} of {ended['requests']} answers were refusals or errors,"
+            f" expected {answers.least:.0%} to {answers.most:.0%}"
+        )

@@ -1,0 +1,146 @@
+-- The request of the load tests, for wrk: one change of one balance.
+--
+--   wrk -t12 -c10000 -d10m -s loadtest/patch_request.lua \
+--       http://127.0.0.1:3000/approach/self/balance
+--   wrk -t12 -c10000 -d10m -s loadtest/patch_request.lua \
+--       http://127.0.0.1:3000/approach/transaction-pessimistic-locking/balance
+--
+-- Without more it sends {"userId": 1, "amount": -2}. Words after `--` change that:
+--
+--   user=7          another user
+--   user=1-100000   one of these users, at random, for each request
+--   amount=5        another amount
+--   amount=1,-2     these amounts in turn
+--   statuses        count the answers by status; slows wrk down, since it then hands every answer
+--                   to this script
+--   json            end with one line of JSON, for a program
+--
+--   wrk -t2 -c256 -d10s -s loadtest/patch_request.lua \
+--       http://127.0.0.1:3000/approach/self/balance -- user=1-100 amount=1,-2 statuses
+--
+-- A refusal (400) is an answer like any other to wrk's figures; its line "Non-2xx or 3xx responses"
+-- counts them. At 10,000 connections on one slow row give wrk `--timeout 30s`: it only counts what
+-- takes longer than that, by default 2 s, as a "timeout".
+
+local threads = {}
+
+function setup(thread)
+   threads[#threads + 1] = thread
+   thread:set("seed", #threads)
+end
+
+-- Runs in each thread. Everything that can be built is built here, so that a request costs at most
+-- a look-up in a table; a single one is handed to wrk as it is, which then never asks for another.
+function init(args)
+   local flags = parse(args)
+   wrk.method = "PATCH"
+   wrk.headers["Content-Type"] = "application/json"
+   if flags.first_user == flags.last_user and #flags.amounts == 1 then
+      wrk.body = body(flags.first_user, flags.amounts[1])
+   else
+      request = one_of(all_requests(flags), flags)
+   end
+   if flags.statuses then
+      count_statuses()
+   end
+   -- wrk calls `done` elsewhere; it can only ask a thread for its globals.
+   as_json = flags.json or false
+end
+
+-- Runs once, at the end.
+function done(summary, latency)
+   local statuses = sum_of_statuses()
+   if threads[1]:get("as_json") then
+      print(json_line(summary, latency, statuses))
+      return
+   end
+   local errors = summary.errors
+   print(("answered %d, of these 400 or above: %d"):format(summary.requests, errors.status))
+   for status, count in pairs(statuses) do
+      print(("  status %s: %d"):format(status, count))
+   end
+   print(("socket errors: connect %d, read %d, write %d, timeout %d")
+      :format(errors.connect, errors.read, errors.write, errors.timeout))
+end
+
+function parse(args)
+   local flags = { first_user = 1, last_user = 1, amounts = { "-2" } }
+   for _, word in ipairs(args) do
+      local name, value = word:match("^(%l+)=?(.*)$")
+      if name == "user" and value:match("^%d+$") then
+         flags.first_user, flags.last_user = tonumber(value), tonumber(value)
+      elseif name == "user" and value:match("^%d+%-%d+$") then
+         local first, last = value:match("^(%d+)%-(%d+)$")
+         flags.first_user, flags.last_user = tonumber(first), tonumber(last)
+      elseif name == "amount" and value:match("^[%d,-]+$") then
+         flags.amounts = {}
+         for amount in value:gmatch("[^,]+") do
+            flags.amounts[#flags.amounts + 1] = amount
+         end
+      elseif word == "statuses" or word == "json" then
+         flags[word] = true
+      else
+         -- An error raised in here would let wrk go on with another request.
+         io.stderr:write(("patch_request.lua does not know %q\n"):format(word))
+         os.exit(2)
+      end
+   end
+   return flags
+end
+
+function body(user, amount)
+   return ('{"userId": %d, "amount": %s}'):format(user, amount)
+end
+
+-- Every user with the first amount, then every user with the second, and so on.
+function all_requests(flags)
+   local requests = {}
+   for _, amount in ipairs(flags.amounts) do
+      for user = flags.first_user, flags.last_user do
+         requests[#requests + 1] = wrk.format(nil, nil, nil, body(user, amount))
+      end
+   end
+   return requests
+end
+
+function one_of(requests, flags)
+   local users, amounts = flags.last_user - flags.first_user + 1, #flags.amounts
+   local random, turn = math.random, 0
+   math.randomseed(seed)
+   return function()
+      turn = turn % amounts + 1
+      return requests[(turn - 1) * users + random(users)]
+   end
+end
+
+function count_statuses()
+   counts = {}
+   response = function(status)
+      counts[status] = (counts[status] or 0) + 1
+   end
+end
+
+function sum_of_statuses()
+   local sum = {}
+   for _, thread in ipairs(threads) do
+      for status, count in pairs(thread:get("counts") or {}) do
+         local name = tostring(status)
+         sum[name] = (sum[name] or 0) + count
+      end
+   end
+   return sum
+end
+
+-- Times in microseconds, as wrk has them.
+function json_line(summary, latency, statuses)
+   local by_status = {}
+   for status, count in pairs(statuses) do
+      by_status[#by_status + 1] = ('"%s":%d'):format(status, count)
+   end
+   local errors = summary.errors
+   return ('{"requests":%d,"duration_us":%d,"latency_us_p50":%d,"latency_us_p99":%d,'
+      .. '"not_ok":%d,"connect":%d,"read":%d,"write":%d,"timeout":%d,"statuses":{%s}}')
+      :format(summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+         errors.status, errors.connect, errors.read, errors.write, errors.timeout,
+         table.concat(by_status, ","))
+end
