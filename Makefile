@@ -26,6 +26,11 @@ test: ## Run all tests, on a PostgreSQL of their own (ARGS=… select some)
 	@scripts/setup
 	@cargo test --locked $(ARGS)
 
+.PHONY: fuzz-api
+fuzz-api: ## Throw 10,000 generated requests at a service of its own (ARGS=… go to schemathesis)
+	@scripts/setup python
+	@scripts/fuzz-api $(ARGS)
+
 .PHONY: check
 check: ## Everything that must hold before a change goes in: format, lints, documentation, tests
 	@scripts/setup
