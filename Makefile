@@ -33,7 +33,7 @@ load: ## 10,000 connections for a minute on each classic approach of the running
 
 .PHONY: bench-hot
 bench-hot: ## Measure one hot account beside its ceilings and alternatives (ARGS=… as --help says)
-	@scripts/setup wrk nginx pgbench python3
+	@scripts/setup wrk nginx pgbench python
 	@cargo build --release --locked --bins --example echo
 	@exec python3 -B loadtest/bench_hot.py $(ARGS)
 
@@ -41,6 +41,11 @@ bench-hot: ## Measure one hot account beside its ceilings and alternatives (ARGS
 test: ## Run all tests, on a PostgreSQL of their own (ARGS=… select some)
 	@scripts/setup
 	@cargo test --locked $(ARGS)
+
+.PHONY: fuzz-api
+fuzz-api: ## Throw 10,000 generated requests at a service of its own (ARGS=… go to schemathesis)
+	@scripts/setup python
+	@scripts/fuzz-api $(ARGS)
 
 .PHONY: check
 check: ## Everything that must hold before a change goes in: format, lints, documentation, tests

@@ -57,7 +57,8 @@ impl HttpError {
         Self::BadRequest(sentence.into())
     }
 
-    fn status(&self) -> StatusCode {
+    /// What it is answered with.
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,

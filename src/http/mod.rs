@@ -6,9 +6,11 @@
 pub mod auth;
 pub mod body;
 pub mod changes;
+pub mod docs;
 pub mod error;
 pub mod health;
 pub mod key;
+pub mod openapi;
 pub mod server;
 pub mod users;
 
@@ -20,8 +22,9 @@ use axum::Router;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::middleware;
-use axum::routing::{get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::approach::Approaches;
 use crate::balance::UserId;
@@ -61,24 +64,39 @@ impl Deref for App {
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    let mut guarded = Router::new()
-        .route("/approach/{approach}/balance", patch(changes::by_approach))
-        .route("/users", post(users::create))
-        .route("/users/{id}", get(users::show))
-        .route("/users/{id}/balance", patch(changes::by_user))
-        .route("/users/{id}/changes", get(users::changes));
+    let mut guarded = guarded();
     if app.tokens.are_required() {
         guarded =
             guarded.route_layer(middleware::from_fn_with_state(app.clone(), auth::require_token));
     }
-    guarded
-        // Never behind a token: a load balancer has none.
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
+    let (routes, _) = guarded.merge(open()).split_for_parts();
+    routes
         .fallback(async || HttpError::NotFound)
         .method_not_allowed_fallback(async || HttpError::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(error::answer_to_panic))
         .with_state(app)
+}
+
+/// The routes that ask for a token, where any are configured. Paths and methods stand at the
+/// handlers.
+fn guarded() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(changes::by_approach))
+        .routes(routes!(changes::by_user))
+        .routes(routes!(users::create))
+        .routes(routes!(users::show))
+        .routes(routes!(users::changes))
+}
+
+/// The routes that are never behind a token: a load balancer has none, and a browser sends none
+/// when it opens a page. Nothing here tells anything about anybody.
+fn open() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(openapi::show))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::file))
 }
 
 /// A part of the path, which may not even be text.

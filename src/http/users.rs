@@ -4,41 +4,55 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::{members, read_json, whole_number};
 use super::error::{HttpError, json};
+use super::openapi::{answers, parameters, schemas};
 use super::{App, Segment, key, path_user};
-use crate::balance::{Balance, ChangeError};
+use crate::balance::{Amount, Balance, ChangeError, UserId};
 use crate::store::journal::Entry;
 
 /// Changes on a page where no limit is asked for, and the most that can be.
-const PAGE: i64 = 50;
-const PAGE_MAX: i64 = 500;
+pub(super) const PAGE: i64 = 50;
+pub(super) const PAGE_MAX: i64 = 500;
 
 /// A user and its balance.
-#[derive(Serialize)]
-struct User {
+#[derive(Serialize, ToSchema)]
+pub(super) struct User {
+    #[schema(value_type = UserId)]
     id: i64,
+    #[schema(value_type = schemas::Balance)]
     balance: Balance,
 }
 
 /// A page of a user's history, newest first.
-#[derive(Serialize)]
-struct Changes {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Changes {
     changes: Vec<Shown>,
     /// Pass it as `before` to get the next page; null where there is none.
+    #[schema(value_type = Option<schemas::Version>, required)]
     next: Option<i64>,
 }
 
 /// One accepted change.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Change)]
 struct Shown {
+    #[schema(value_type = schemas::Version)]
     version: i64,
+    #[schema(value_type = Amount)]
     amount: i64,
+    /// Right after the change.
+    #[schema(value_type = schemas::Balance)]
     balance: Balance,
+    /// UTC, with microseconds.
+    #[schema(format = DateTime)]
     created_at: String,
+    /// The key that the change came with, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", nullable = false)]
     key: Option<String>,
 }
 
@@ -50,6 +64,12 @@ impl From<Entry> for Shown {
 }
 
 /// Creates a user with an opening balance.
+#[utoipa::path(
+    post, path = "/users",
+    operation_id = "createUser", tag = "Users",
+    params(parameters::IdempotencyKey),
+    request_body = schemas::NewUser, responses(answers::Creation)
+)]
 pub async fn create(State(app): State<App>, request: Request) -> Result<Response<Body>, HttpError> {
     let key = key::read(request.headers())?;
     let body = read_json(request, app.body_limit).await?;
@@ -70,6 +90,14 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
 }
 
 /// Shows a user.
+#[utoipa::path(
+    get,
+    path = "/users/{id}",
+    operation_id = "showUser",
+    tag = "Users",
+    params(parameters::User),
+    responses(answers::OneUser)
+)]
 pub async fn show(State(app): State<App>, id: Segment) -> Result<Response<Body>, HttpError> {
     let user = path_user(id)?;
     let balance = app.store.balance(user).await?;
@@ -77,6 +105,14 @@ pub async fn show(State(app): State<App>, id: Segment) -> Result<Response<Body>,
 }
 
 /// Shows a page of a user's history.
+#[utoipa::path(
+    get,
+    path = "/users/{id}/changes",
+    operation_id = "listChanges",
+    tag = "Users",
+    params(parameters::User, parameters::Page),
+    responses(answers::History)
+)]
 pub async fn changes(
     State(app): State<App>,
     id: Segment,

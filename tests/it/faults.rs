@@ -59,7 +59,7 @@ async fn acknowledged_changes_survive_clients_that_hang_up_in_the_middle() {
 }
 
 /// Sends a signal to every backend of the service's own connections.
-async fn signal_backends(service: &TestService, signal: &str) {
+pub(crate) async fn signal_backends(service: &TestService, signal: &str) {
     let pids: Vec<i32> = sqlx::query_scalar(
         "SELECT pid FROM pg_stat_activity \
          WHERE datname = current_database() AND application_name = 'plimsoll'",

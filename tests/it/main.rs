@@ -7,6 +7,7 @@ mod conformance;
 mod contract;
 mod faults;
 mod idempotency;
+mod openapi;
 mod private_cluster;
 mod properties;
 mod service;

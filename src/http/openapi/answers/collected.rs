@@ -1,0 +1,125 @@
+//! Collecting the answers of an operation status by status.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::{Content, Ref, RefOr, Response};
+
+use super::super::schemas::Error;
+use super::Responses;
+use crate::balance::ChangeError;
+use crate::http::error::HttpError;
+
+/// Answers of one operation, by status.
+#[derive(Default)]
+pub(super) struct Answers(BTreeMap<StatusCode, Response>);
+
+impl Answers {
+    /// A success with a JSON body of a schema.
+    pub(super) fn success(
+        mut self,
+        status: StatusCode,
+        what: &str,
+        body: &Value,
+        schema: impl AsRef<str>,
+    ) -> Self {
+        let schema = Ref::from_schema_name(schema.as_ref());
+        let content =
+            ContentBuilder::new().schema(Some(schema)).example(Some(body.clone())).build();
+        let response = self.0.entry(status).or_insert_with(|| Response::new(what));
+        response.content.insert("application/json".into(), content.into());
+        self
+    }
+
+    /// A success that is no JSON of ours.
+    pub(super) fn content(mut self, what: &str, kind: &str, content: Content) -> Self {
+        let response = self.0.entry(StatusCode::OK).or_insert_with(|| Response::new(what));
+        response.content.insert(kind.into(), content.into());
+        self
+    }
+
+    /// One more reason for the error's status; its sentence becomes an example.
+    pub(super) fn error(mut self, error: impl Into<HttpError>, why: &str) -> Self {
+        let error = error.into();
+        let status = error.status();
+        let sentence = error.to_string();
+        let response = self.0.entry(status).or_insert_with(|| refusal(status));
+        let example = ExampleBuilder::new().summary(why).value(Some(json!({ "error": sentence })));
+        if let Some(RefOr::T(content)) = response.content.get_mut("application/json") {
+            content.examples.insert(sentence, example.into());
+        }
+        self
+    }
+
+    /// What can be wrong with a body before it is read.
+    pub(super) fn body(self) -> Self {
+        self.error(HttpError::BodyTimeout, "nothing was changed")
+            .error(HttpError::BodyTooLarge, "no valid body is that long")
+            .error(HttpError::NotJson, "a charset may follow")
+    }
+
+    /// What a database can do to an operation.
+    pub(super) fn database(self, refused: &str, unknown: &str) -> Self {
+        self.error(ChangeError::NotApplied("".into()), refused)
+            .error(ChangeError::OutcomeUnknown("".into()), unknown)
+            .error(ChangeError::Internal("".into()), "the log says more")
+    }
+
+    /// A header of a status that is there already.
+    pub(super) fn header(mut self, status: StatusCode, name: &str, header: Header) -> Self {
+        if let Some(response) = self.0.get_mut(&status) {
+            response.headers.insert(name.into(), header.into());
+        }
+        self
+    }
+
+    /// As the document has them.
+    pub(super) fn list(self) -> Responses {
+        self.0.into_iter().map(|(status, answer)| (status.as_str().into(), answer.into())).collect()
+    }
+}
+
+/// An error with the headers that every error of its status has.
+fn refusal(status: StatusCode) -> Response {
+    let mut response = Response::new(status.canonical_reason().unwrap_or("Error"));
+    let error = Content::new(Some(Ref::from_schema_name(Error::name())));
+    response.content.insert("application/json".into(), error.into());
+    let header = match status {
+        StatusCode::UNAUTHORIZED => ("WWW-Authenticate", always("How to get in", one_of("Bearer"))),
+        StatusCode::METHOD_NOT_ALLOWED => ("Allow", always("The methods there are", string())),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            let seconds = ObjectBuilder::from(Object::with_type(Type::Integer)).minimum(Some(1));
+            ("Retry-After", always("Seconds to wait", seconds))
+        }
+        _ => return response,
+    };
+    response.headers.insert(header.0.into(), header.1.into());
+    response
+}
+
+/// A header that is never missing.
+pub(super) fn always(description: &str, schema: ObjectBuilder) -> Header {
+    HeaderBuilder::new()
+        .description(Some(description))
+        .schema(Some(schema))
+        // OpenAPI has this member, the builder has no method for it.
+        .extensions(Some(Extensions::from_iter([("required", true)])))
+        .build()
+}
+
+/// Some text.
+pub(super) fn string() -> ObjectBuilder {
+    ObjectBuilder::from(Object::with_type(Type::String))
+}
+
+/// A text that is always the same.
+pub(super) fn one_of(value: &str) -> ObjectBuilder {
+    string().enum_values(Some([value]))
+}
