@@ -1,6 +1,8 @@
 //! Bad moments: clients that hang up, a database that stalls, a stop under load.
 
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use plimsoll::approach;
@@ -8,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::cluster;
 use crate::service::{TestService, balance_body, error_body};
 
 /// Waits until `check` holds; fails loudly when it never does.
@@ -20,7 +23,7 @@ pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
 }
 
 /// Sends one change on a connection of its own and closes it without reading the answer.
-async fn send_and_hang_up(service: &TestService, name: &str, user: i64, amount: i64) {
+pub(crate) async fn send_and_hang_up(service: &TestService, name: &str, user: i64, amount: i64) {
     let body = format!("{{\"userId\":{user},\"amount\":{amount}}}");
     let request = format!(
         "PATCH /approach/{name}/balance HTTP/1.1\r\nhost: x\r\n\
@@ -168,4 +171,103 @@ async fn a_stop_answers_the_requests_in_flight() {
     lock.rollback().await.unwrap();
     assert_eq!(in_flight.await.unwrap(), (200, balance_body(999)));
     timeout(Duration::from_secs(10), stopping).await.expect("it stops").unwrap();
+}
+
+/// What came of the changes of one load: accepted, refused, not applied, unknown.
+#[derive(Debug, Default)]
+struct Tally {
+    accepted: i64,
+    refused: i64,
+    not_applied: i64,
+    unknown: i64,
+}
+
+/// Withdraws 1 again and again through every approach until `stop`, and counts the answers. Any
+/// other answer, and none at all, fails the test.
+async fn load(service: &TestService, user: i64, stop: &AtomicBool) -> Tally {
+    let names: Vec<_> = approach::names().collect();
+    let tally = Mutex::new(Tally::default());
+    let client = async |first: usize| {
+        for name in names.iter().cycle().skip(first) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let answer = service.change(name, user, -1).await;
+            let mut tally = tally.lock().unwrap();
+            match answer.0 {
+                200 => tally.accepted += 1,
+                400 => tally.refused += 1,
+                503 => tally.not_applied += 1,
+                504 => tally.unknown += 1,
+                _ => panic!("{name}: {answer:?}"),
+            }
+        }
+    };
+    futures_util::future::join_all((0..20).map(client)).await;
+    tally.into_inner().unwrap()
+}
+
+/// Every acknowledged change is there, and nothing that is known not to have happened.
+fn assert_nothing_lost(tally: &Tally, withdrawn: i64) {
+    assert!(tally.accepted > 100, "hardly any load: {tally:?}");
+    assert_eq!(tally.refused, 0, "contention was reported as lack of funds: {tally:?}");
+    let possible = tally.accepted..=tally.accepted + tally.unknown;
+    assert!(possible.contains(&withdrawn), "{withdrawn} withdrawn, {tally:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_backends_lose_nothing_acknowledged_and_are_replaced() {
+    let service = TestService::start().await;
+    let user = service.user_with(1_000_000).await;
+    let stop = AtomicBool::new(false);
+    let kill = async {
+        for _ in 0..10 {
+            let before = service.journal_rows(user).await;
+            sqlx::query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND application_name = 'plimsoll'",
+            )
+            .execute(&service.pool)
+            .await
+            .unwrap();
+            let killed = Instant::now();
+            until("changes go on", async || service.journal_rows(user).await > before + 20).await;
+            assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (tally, ()) = tokio::join!(load(&service, user, &stop), kill);
+    assert_nothing_lost(&tally, 1_000_000 - service.balance_of(user).await);
+    for name in approach::names() {
+        assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_postmaster_comes_back_and_nothing_acknowledged_is_lost() {
+    let options = cluster::options_in(&cluster::fresh_folder("postmaster"));
+    let service = TestService::start_private(options.clone()).await;
+    let user = service.user_with(1_000_000).await;
+    let stop = AtomicBool::new(false);
+    let kill = async {
+        until("there is load", async || service.journal_rows(user).await > 200).await;
+        let pid_file = options.data_dir.join("postgres/postmaster.pid");
+        let first = std::fs::read_to_string(&pid_file).unwrap();
+        let pid = first.lines().next().unwrap().to_owned();
+        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        // Answers come from the new one.
+        until("a new postmaster serves changes", async || {
+            let again = std::fs::read_to_string(&pid_file).unwrap_or_default();
+            again.lines().next().is_some_and(|new| new != pid)
+                && service.change("batched", user, 0).await.0 == 200
+        })
+        .await;
+        let before = service.journal_rows(user).await;
+        until("changes go on", async || service.journal_rows(user).await > before + 20).await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (tally, ()) = tokio::join!(load(&service, user, &stop), kill);
+    assert_nothing_lost(&tally, 1_000_000 - service.balance_of(user).await);
+    service.stop().await;
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use plimsoll::config::{Config, DatabaseChoice};
 use plimsoll::service::Service;
+use plimsoll::store::private_cluster::{ClusterOptions, PrivateCluster, SERVICE_DATABASE};
 use plimsoll::store::verify::verify;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
@@ -37,11 +38,30 @@ impl TestService {
 
     /// On a database that another service uses, too.
     pub(crate) async fn start_on(database: PgConnectOptions, variables: &[(&str, &str)]) -> Self {
+        let choice = DatabaseChoice::Url(Box::new(database.clone()));
+        Self::start_configured(choice, database, variables).await
+    }
+
+    /// With a private cluster of its own.
+    pub(crate) async fn start_private(options: ClusterOptions) -> Self {
+        // The service itself starts it; this only tells where it will be reached.
+        let cluster = PrivateCluster::start(options.clone()).await.expect("the cluster starts");
+        let database = cluster.connect_options(SERVICE_DATABASE);
+        cluster.stop().await.expect("the cluster stops");
+        drop(cluster);
+        Self::start_configured(DatabaseChoice::Private(options), database, &[]).await
+    }
+
+    async fn start_configured(
+        choice: DatabaseChoice,
+        database: PgConnectOptions,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut values: HashMap<&str, &str> = [("PORT", "0")].into();
         values.extend(variables.iter().copied());
         let mut config = Config::from_lookup(&|name| values.get(name).map(ToString::to_string))
             .expect("the test's configuration is valid");
-        config.database = DatabaseChoice::Url(Box::new(database.clone()));
+        config.database = choice;
         let service = Service::start(&config).await.expect("the service starts");
         let url = format!("http://{}", service.address());
         let pool = PgPoolOptions::new()

@@ -1,0 +1,180 @@
+//! What only `batched` can get wrong: neighbours in one batch, a full queue, a lost connection.
+//!
+//! Somebody keeps the row of one user locked, so the lane waits inside a statement, and everything
+//! that is sent meanwhile goes into the next batch together.
+
+use std::sync::Arc;
+
+use sqlx::{Postgres, Transaction};
+use tokio::task::JoinHandle;
+
+use crate::faults::{lock_row, send_and_hang_up, until, waiting_for_locks};
+use crate::service::{Answer, TestService, balance_body, error_body, insufficient};
+
+/// A lane that is kept busy, and the change that keeps it so.
+struct Busy {
+    service: Arc<TestService>,
+    lock: Transaction<'static, Postgres>,
+    first: JoinHandle<(Answer, bool)>,
+}
+
+impl Busy {
+    async fn start(variables: &[(&str, &str)], key: Option<&'static str>) -> Self {
+        let mut all = vec![("LANES", "1"), ("KEY_WAIT_SECS", "1")];
+        all.extend(variables);
+        let service = Arc::new(TestService::start_with(&all).await);
+        let lock = lock_row(&service, 1).await;
+        let first = send(&service, 1, -1, key);
+        until("the lane waits for the row", async || waiting_for_locks(&service).await == 1).await;
+        Self { service, lock, first }
+    }
+
+    /// Sends a change and returns when it is in the lane's queue: as the queue cannot be looked
+    /// into, a change behind a full queue tells (see the test of the full queue).
+    fn queue(
+        &self,
+        user: i64,
+        amount: i64,
+        key: Option<&'static str>,
+    ) -> JoinHandle<(Answer, bool)> {
+        send(&self.service, user, amount, key)
+    }
+}
+
+fn send(
+    service: &Arc<TestService>,
+    user: i64,
+    amount: i64,
+    key: Option<&'static str>,
+) -> JoinHandle<(Answer, bool)> {
+    let service = Arc::clone(service);
+    tokio::spawn(async move {
+        match key {
+            Some(key) => service.keyed("batched", user, amount, key).await,
+            None => (service.change("batched", user, amount).await, false),
+        }
+    })
+}
+
+async fn finish(service: Arc<TestService>) {
+    Arc::into_inner(service).expect("all clients are done").stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_bad_change_never_fails_its_neighbours() {
+    let busy = Busy::start(&[], None).await;
+    let rich = busy.service.user_with(i64::MAX - 5).await;
+    let poor = busy.service.user_with(3).await;
+    let overflow = busy.queue(rich, 100, None);
+    let fits = busy.queue(rich, -7, None);
+    let unknown = busy.queue(4_711, -1, None);
+    let too_much = busy.queue(poor, -4, None);
+    let affordable = busy.queue(poor, -3, None);
+    busy.lock.rollback().await.unwrap();
+    assert_eq!(busy.first.await.unwrap().0, (200, balance_body(9_999)));
+    // In whichever order the two of a user came, each answer is the one of its own change.
+    assert_eq!(overflow.await.unwrap().0, (400, error_body("Balance out of range")));
+    assert_eq!(fits.await.unwrap().0, (200, balance_body(i64::MAX - 12)));
+    assert_eq!(unknown.await.unwrap().0, (404, error_body("User not found")));
+    assert_eq!(too_much.await.unwrap().0, insufficient());
+    assert_eq!(affordable.await.unwrap().0, (200, balance_body(0)));
+    finish(busy.service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_twice_in_one_batch_is_one_change_and_a_replay() {
+    let busy = Busy::start(&[], None).await;
+    // Two instances, so that the process's own queue for keys does not keep them apart: the
+    // duplicates meet in the database.
+    let other = TestService::start_on(busy.service.database.clone(), &[("LANES", "1")]).await;
+    let user = busy.service.user_with(10).await;
+    let one = busy.queue(user, -4, Some("k"));
+    let same = other.keyed("batched", user, -4, "k").await;
+    busy.lock.rollback().await.unwrap();
+    let one = one.await.unwrap();
+    assert_eq!(one.0, (200, balance_body(6)));
+    assert_eq!(same.0, one.0);
+    assert_ne!(same.1, one.1, "one is the change, the other a replay");
+    busy.first.await.unwrap();
+    assert_eq!(other.balance_of(user).await, 6);
+    other.stop().await;
+    finish(busy.service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_refuses_before_anything_was_sent() {
+    let busy = Busy::start(&[("LANE_QUEUE", "1")], None).await;
+    let user = busy.service.user_with(10).await;
+    let clients: Vec<_> = (0..3).map(|_| busy.queue(user, -1, None)).collect();
+    // One place: two of the three are refused at once, while the lane is still busy.
+    until("two are refused", async || {
+        clients.iter().filter(|client| client.is_finished()).count() == 2
+    })
+    .await;
+    busy.lock.rollback().await.unwrap();
+    let mut answers = Vec::new();
+    for client in clients {
+        answers.push(client.await.unwrap().0);
+    }
+    answers.sort();
+    let refused = (503, error_body("Not applied, try again"));
+    assert_eq!(answers, [(200, balance_body(9)), refused.clone(), refused]);
+    assert_eq!(busy.service.balance_of(user).await, 9);
+    busy.first.await.unwrap();
+    finish(busy.service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_hangs_up_in_the_queue_does_not_bother_its_neighbours() {
+    let busy = Busy::start(&[], None).await;
+    let user = busy.service.user_with(100).await;
+    for _ in 0..5 {
+        send_and_hang_up(&busy.service, "batched", user, -1).await;
+    }
+    let neighbour = busy.queue(user, -10, None);
+    busy.lock.rollback().await.unwrap();
+    assert_eq!(neighbour.await.unwrap().0.0, 200);
+    busy.first.await.unwrap();
+    // How many of the five the service has read before it saw the end of their connection is up to
+    // chance; that journal and balance agree on it is not (checked by `stop`).
+    let balance = busy.service.balance_of(user).await;
+    assert!((85..=90).contains(&balance), "{balance}");
+    finish(busy.service).await;
+}
+
+async fn end_lane_sessions(service: &TestService) {
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name = 'plimsoll' \
+           AND wait_event_type = 'Lock'",
+    )
+    .execute(&service.pool)
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_in_flight_on_a_lost_connection_has_an_unknown_outcome() {
+    let busy = Busy::start(&[], None).await;
+    end_lane_sessions(&busy.service).await;
+    let unknown = "Outcome unknown: the change may or may not have been applied";
+    assert_eq!(busy.first.await.unwrap().0, (504, error_body(unknown)));
+    busy.lock.rollback().await.unwrap();
+    // The lane is back at once.
+    assert_eq!(busy.service.change("batched", 1, 0).await.0, 200);
+    assert_eq!(busy.service.change("batched", 1, -1).await.0, 200);
+    finish(busy.service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_with_a_key_survives_the_loss_of_its_connection() {
+    let busy = Busy::start(&[], Some("k")).await;
+    end_lane_sessions(&busy.service).await;
+    // It is sent again on a new connection, and waits for the same row.
+    until("it waits again", async || waiting_for_locks(&busy.service).await == 1).await;
+    busy.lock.rollback().await.unwrap();
+    assert_eq!(busy.first.await.unwrap(), ((200, balance_body(9_999)), false));
+    assert_eq!(busy.service.keyed("batched", 1, -1, "k").await, ((200, balance_body(9_999)), true));
+    assert_eq!(busy.service.journal_rows(1).await, 2);
+    finish(busy.service).await;
+}
