@@ -68,6 +68,12 @@ pub static VARIABLES: &[Variable] = &[
         "the approach behind PATCH /users/{id}/balance",
     ),
     variable(
+        "LANES",
+        "2",
+        "lanes of batched, each with a database connection of its own; a user belongs to one",
+    ),
+    variable("LANE_QUEUE", "16384", "changes that may wait in a lane; more are refused with 503"),
+    variable(
         "KEY_WAIT_SECS",
         "5",
         "a change waits so long for another one with the same Idempotency-Key, then 409",
@@ -187,6 +193,9 @@ impl Config {
             approaches: ApproachOptions {
                 default: values.approach()?,
                 key_wait: values.seconds("KEY_WAIT_SECS")?,
+                admission_wait: values.seconds("POOL_WAIT_SECS")?,
+                lanes: values.number("LANES", 1, 64)?,
+                lane_queue: values.number("LANE_QUEUE", 1, 1_000_000)?,
             },
             key_expiry: values
                 .number("KEY_EXPIRY_HOURS", 1, 87_600)

@@ -7,8 +7,9 @@
 //! # Reading order
 //! 1. [`balance`]: what a change is and how it can end. Knows neither HTTP nor SQL.
 //! 2. [`approach`]: the ways to apply one, each with the argument why it is exact.
-//! 3. [`store`]: connections, migrations, what a failure of the database means; and the private
-//!    cluster, the PostgreSQL that is run where none is given.
+//! 3. [`store`]: connections, migrations, what a failure of the database means; the private cluster,
+//!    the PostgreSQL that is run where none is given; and [`store::verify`], which proves that the
+//!    journal and the balances agree.
 //! 4. [`http`]: from a request to a change, and from its result to an answer.
 //! 5. [`config`] and [`service`]: how the parts are set and put together.
 //! 6. [`commands`]: what the executable can be told to do.

@@ -45,6 +45,7 @@ pub struct Service {
     serving: JoinHandle<()>,
     expiry: JoinHandle<()>,
     supervisor: Option<JoinHandle<()>>,
+    approaches: Approaches,
     store: Store,
     cluster: Option<Arc<PrivateCluster>>,
 }
@@ -71,8 +72,9 @@ impl Service {
                 return Err(error.into());
             }
         };
+        let approaches = Approaches::new(&store, config.approaches);
         let app = App::new(Parts {
-            approaches: Approaches::new(&store, config.approaches),
+            approaches: approaches.clone(),
             store: store.clone(),
             tokens: Tokens::new(config.auth_tokens.clone()),
             body_limit: config.http.read,
@@ -86,7 +88,7 @@ impl Service {
                 let _ = stopped.await;
             }));
         info!("listening on http://{address}");
-        Ok(Self { address, stop, serving, expiry, supervisor, store, cluster })
+        Ok(Self { address, stop, serving, expiry, supervisor, approaches, store, cluster })
     }
 
     /// Where it listens; the port is a real one even where port 0 was asked for.
@@ -101,6 +103,7 @@ impl Service {
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the accept loop ended badly");
         }
+        self.approaches.close().await;
         // Between two batches or in the middle of one: the database rolls that one back.
         self.expiry.abort();
         self.store.close().await;

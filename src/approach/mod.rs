@@ -11,9 +11,12 @@
 //! one was unaffordable at some moment between request and answer. Nothing half-done: whatever is
 //! not answered with a balance has changed nothing, unless the answer says "outcome unknown".
 
+mod batched;
 mod guarded_update;
-mod keys;
+mod optimistic;
 mod pessimistic;
+mod serializable;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +24,11 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 
-use crate::balance::{Change, ChangeError, Decision, Outcome};
+use crate::balance::{Change, ChangeError, Decision, Key, Outcome, UserId};
 use crate::store::idempotency::{self, look};
 use crate::store::retry::{Failure, Policy, Tries};
 use crate::store::{BoxFuture, Store, users};
-use keys::RunningKeys;
+use turns::Turns;
 
 /// One way to apply a change.
 pub trait Approach: Send + Sync + 'static {
@@ -33,26 +36,34 @@ pub trait Approach: Send + Sync + 'static {
     ///
     /// The future may be dropped at any time; the change then still happens in full or not at all.
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>>;
+
+    /// Waits until nothing runs in the background any more. Nothing may be applied after it.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// An entry of the list: what there is to know before an approach is built.
 pub struct Entry {
     /// The name in the route.
     pub name: &'static str,
-    build: fn(&Store) -> Arc<dyn Approach>,
+    build: fn(&Store, &ApproachOptions) -> Arc<dyn Approach>,
 }
 
 /// All approaches, in the order in which they are listed everywhere.
-pub static ALL: [Entry; 2] = [
+pub static ALL: [Entry; 5] = [
     Entry { name: "self", build: on_pool::<guarded_update::GuardedUpdate> },
     Entry {
         name: "transaction-pessimistic-locking",
         build: on_pool::<pessimistic::PessimisticLocking>,
     },
+    Entry { name: "optimistic-locking", build: admitted::<optimistic::OptimisticLocking> },
+    Entry { name: "serializable", build: admitted::<serializable::Serializable> },
+    Entry { name: "batched", build: batched::build },
 ];
 
 /// The name of the approach behind `PATCH /users/{id}/balance` where none is configured.
-pub const DEFAULT: &str = "self";
+pub const DEFAULT: &str = "batched";
 
 /// The names of all approaches, in the order in which they are listed everywhere.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -66,13 +77,19 @@ pub struct ApproachOptions {
     pub default: &'static str,
     /// How long a change waits for another one with the same key.
     pub key_wait: Duration,
+    /// How long a change waits for others before it is let into the tries of a racing approach.
+    pub admission_wait: Duration,
+    /// How many lanes `batched` has.
+    pub lanes: usize,
+    /// How many changes may wait in one lane.
+    pub lane_queue: usize,
 }
 
 /// The approaches of one running service, ready for use. Clones share them.
 #[derive(Clone)]
 pub struct Approaches {
     store: Store,
-    keys: RunningKeys,
+    keys: Turns<(UserId, Key)>,
     options: ApproachOptions,
     built: Arc<[Arc<dyn Approach>]>,
 }
@@ -87,14 +104,21 @@ pub struct Chosen<'a> {
 impl Approaches {
     /// Builds every approach of [`ALL`] on `store`.
     pub fn new(store: &Store, options: ApproachOptions) -> Self {
-        let built = ALL.iter().map(|entry| (entry.build)(store)).collect();
-        Self { store: store.clone(), keys: RunningKeys::default(), options, built }
+        let built = ALL.iter().map(|entry| (entry.build)(store, &options)).collect();
+        Self { store: store.clone(), keys: Turns::default(), options, built }
     }
 
     /// The approach of that name in the route.
     pub fn get(&self, name: &str) -> Option<Chosen<'_>> {
         let position = ALL.iter().position(|entry| entry.name == name)?;
         Some(Chosen { all: self, approach: &self.built[position] })
+    }
+
+    /// Waits until nothing of theirs runs in the background any more.
+    pub async fn close(&self) {
+        for approach in self.built.iter() {
+            approach.close().await;
+        }
     }
 
     /// The approach of the routes that name none.
@@ -116,7 +140,8 @@ impl Chosen<'_> {
                 // In a task of its own: the turn must last as long as the change, not as long as
                 // the client.
                 let task: JoinHandle<Result<Outcome, ChangeError>> = tokio::spawn(async move {
-                    let _turn = keys.turn(user, key, limit).await?;
+                    let turn = keys.take((user, key), limit).await;
+                    let _turn = turn.map_err(|_| ChangeError::KeyInProgress)?;
                     deciding.await
                 });
                 task.await.unwrap_or_else(|panic| Err(ChangeError::Internal(panic.into())))
@@ -151,13 +176,21 @@ trait Pooled: Send + Sync + Default + 'static {
     ) -> impl Future<Output = Result<Outcome, Failure>> + Send;
 }
 
+/// For approaches that lose every race on a row that others keep busy: long enough to outlast a
+/// burst of 10,000 changes on a slow disk, and then it is "not applied".
+const LONG_RACE: Policy = Policy {
+    tries_max: 2_000,
+    pause: Duration::from_millis(1),
+    pause_max: Duration::from_millis(100),
+};
+
 /// Gives a [`Pooled`] approach its connections.
 struct OnPool<A> {
     approach: Arc<A>,
     store: Store,
 }
 
-fn on_pool<A: Pooled>(store: &Store) -> Arc<dyn Approach> {
+fn on_pool<A: Pooled>(store: &Store, _: &ApproachOptions) -> Arc<dyn Approach> {
     Arc::new(OnPool { approach: Arc::new(A::default()), store: store.clone() })
 }
 
@@ -167,6 +200,7 @@ impl<A: Pooled> Approach for OnPool<A> {
     }
 }
 
+/// Tries in turn, each on a connection of its own: none is held during a pause.
 fn on_connection<A: Pooled>(
     store: &Store,
     approach: Arc<A>,
@@ -174,21 +208,41 @@ fn on_connection<A: Pooled>(
 ) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
     let store = store.clone();
     Box::pin(async move {
-        store.perform(move |connection| Box::pin(try_out(approach, connection, change))).await
+        let mut tries = Tries::new(A::POLICY);
+        loop {
+            let (approach, change) = (Arc::clone(&approach), change.clone());
+            let attempt = store.perform(move |connection| {
+                Box::pin(async move { approach.attempt(connection, &change).await })
+            });
+            if let Some(end) = tries.settle(attempt.await).await {
+                return end;
+            }
+        }
     })
 }
 
-async fn try_out<A: Pooled>(
-    approach: Arc<A>,
-    connection: &mut PgConnection,
-    change: Change,
-) -> Result<Outcome, ChangeError> {
-    let mut tries = Tries::new(A::POLICY);
-    loop {
-        let result = approach.attempt(connection, &change).await;
-        if let Some(end) = tries.settle(result).await {
-            return end;
-        }
+/// A [`Pooled`] approach that lets one change of a user into its tries at a time, in order of
+/// arrival. The others wait without a connection.
+struct Admitted<A> {
+    inner: OnPool<A>,
+    users: Turns<UserId>,
+    wait: Duration,
+}
+
+fn admitted<A: Pooled>(store: &Store, options: &ApproachOptions) -> Arc<dyn Approach> {
+    let inner = OnPool { approach: Arc::new(A::default()), store: store.clone() };
+    Arc::new(Admitted { inner, users: Turns::default(), wait: options.admission_wait })
+}
+
+impl<A: Pooled> Approach for Admitted<A> {
+    fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
+        let (users, wait, user) = (self.users.clone(), self.wait, change.user);
+        let applying = self.inner.apply(change);
+        Box::pin(async move {
+            let turn = users.take(user, wait).await;
+            let _turn = turn.map_err(|elapsed| ChangeError::NotApplied(elapsed.into()))?;
+            applying.await
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, warn};
 
 /// Keys removed in one transaction: a few milliseconds of work.
@@ -17,7 +17,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// Removes keys older than `age`, now and then for ever. Drop the future to stop it.
 pub async fn run(pool: PgPool, age: Duration) {
-    let mut ticks = interval(PERIOD);
+    let mut ticks = interval_at(Instant::now() + PERIOD, PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -69,6 +69,7 @@ pub enum StoreError {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    options: PgConnectOptions,
     answer_limit: Duration,
 }
 
@@ -78,21 +79,21 @@ impl Store {
     /// The pool is filled one by one and at once: a storm of connects on a Unix socket fails with
     /// `EAGAIN`, and the first burst must not pay for them.
     pub async fn open(options: PgConnectOptions, limits: PoolLimits) -> Result<Self, StoreError> {
-        let statement_limit_ms = (limits.answer / 2).as_millis().to_string();
-        let transaction_limit_ms = limits.answer.as_millis().to_string();
+        let options = options.application_name("plimsoll");
         let pool = PgPoolOptions::new()
             .max_connections(limits.size)
             .acquire_timeout(limits.wait)
+            // In a burst everybody waits; a line for each would be the slowest part of it.
+            .acquire_slow_threshold(limits.wait)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
             .before_acquire(|connection, rest| Box::pin(ping_if_rested(connection, rest)))
             .after_connect(move |connection, _| {
-                let limits = (statement_limit_ms.clone(), transaction_limit_ms.clone());
-                Box::pin(async move { set_session_limits(connection, &limits.0, &limits.1).await })
+                Box::pin(set_session_limits(connection, limits.answer))
             })
-            .connect_lazy_with(options.application_name("plimsoll"));
-        let store = Self { pool, answer_limit: limits.answer };
+            .connect_lazy_with(options.clone());
+        let store = Self { pool, options, answer_limit: limits.answer };
         store.fill(limits).await.map_err(StoreError::Connect)?;
         Ok(store)
     }
@@ -143,12 +144,11 @@ impl Store {
     /// # Errors
     /// [`ChangeError::NotApplied`] when no connection was free in time, and
     /// [`ChangeError::OutcomeUnknown`] when the work took too long; otherwise what `work` says.
-    pub async fn perform<T, W>(&self, work: W) -> Result<T, ChangeError>
+    pub async fn perform<T, E, W>(&self, work: W) -> Result<T, E>
     where
         T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, ChangeError>>
-            + Send
-            + 'static,
+        E: From<ChangeError> + Send + 'static,
+        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
         let (answer, outcome) = oneshot::channel();
         let (pool, limit) = (self.pool.clone(), self.answer_limit);
@@ -156,22 +156,24 @@ impl Store {
             let mut connection = match pool.acquire().await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    let error = not_reached(error);
-                    return drop(answer.send(Err(error)));
+                    // Whatever went wrong while a connection was made, nothing was sent.
+                    let error = ChangeError::NotApplied(error.into());
+                    return drop(answer.send(Err(error.into())));
                 }
             };
             let mut work = work(&mut connection);
             match timeout(limit, &mut work).await {
                 Ok(result) => drop(answer.send(result)),
                 Err(elapsed) => {
-                    drop(answer.send(Err(ChangeError::OutcomeUnknown(elapsed.into()))));
+                    let error = ChangeError::OutcomeUnknown(elapsed.into());
+                    drop(answer.send(Err(error.into())));
                     // Nobody listens any more, but the session must come to rest before the pool
                     // may hand it on.
                     drop(work.await);
                 }
             }
         });
-        outcome.await.unwrap_or_else(|gone| Err(ChangeError::Internal(gone.into())))
+        outcome.await.unwrap_or_else(|gone| Err(ChangeError::Internal(gone.into()).into()))
     }
 
     /// Whether the database answers: one round trip.
@@ -218,6 +220,18 @@ impl Store {
         .await
     }
 
+    /// A connection beside the pool, with the same limits, for whoever needs one of its own.
+    pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        set_session_limits(&mut connection, self.answer_limit).await?;
+        Ok(connection)
+    }
+
+    /// How long a change may take once the database has it.
+    pub fn answer_limit(&self) -> Duration {
+        self.answer_limit
+    }
+
     /// The pool itself, for statements outside the way of a request.
     pub fn pool(&self) -> &PgPool {
         &self.pool
@@ -227,11 +241,6 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
-}
-
-/// Whatever went wrong while a connection was made, the change was not sent.
-fn not_reached(error: sqlx::Error) -> ChangeError {
-    ChangeError::NotApplied(error.into())
 }
 
 async fn ping_if_rested(
@@ -248,8 +257,7 @@ async fn ping_if_rested(
 /// the service would have to say "unknown". Durability is not left to the server's default.
 async fn set_session_limits(
     connection: &mut PgConnection,
-    statement_limit_ms: &str,
-    transaction_limit_ms: &str,
+    answer: Duration,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "SELECT set_config('statement_timeout', $1, false), \
@@ -257,8 +265,8 @@ async fn set_session_limits(
                 set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
                     WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)",
     )
-    .bind(statement_limit_ms)
-    .bind(transaction_limit_ms)
+    .bind((answer / 2).as_millis().to_string())
+    .bind(answer.as_millis().to_string())
     .persistent(false)
     .execute(connection)
     .await?;

@@ -1,6 +1,7 @@
 //! The concurrency tester, as the executable that people run, against small services that are
 //! right or broken in one known way.
 
+mod database;
 mod faulty_service;
 mod not_run;
 mod output;

@@ -4,9 +4,12 @@ mod command;
 mod planted;
 mod writers;
 
+use std::time::Duration;
+
 use plimsoll::store::verify::{Kind, Report, verify};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection};
+use tokio::time::{Instant, sleep};
 
 use crate::cluster;
 
@@ -69,5 +72,20 @@ impl Books {
             found.first.iter().map(|violation| (found.kind, violation.user, violation.version))
         });
         places.collect()
+    }
+
+    async fn until_a_check_waits_for(&mut self, table: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks \
+                     WHERE NOT granted AND relation = $1::regclass)";
+        while !sqlx::query_scalar::<_, bool>(waits)
+            .bind(table)
+            .fetch_one(&mut self.connection)
+            .await
+            .expect("the locks can be read")
+        {
+            assert!(Instant::now() < deadline, "no check waits for {table}");
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 }

@@ -12,6 +12,8 @@ mod tests;
 
 pub(crate) use violation::{Kind, Violation};
 
+use plimsoll::store::verify::Report;
+
 use crate::reply::{REFUSAL, Reply};
 use violation::Tally;
 
@@ -63,7 +65,7 @@ pub(crate) struct Findings {
     pub(crate) refused: usize,
     /// Everything else: wrong answers, and requests without an answer.
     pub(crate) wrong: usize,
-    /// What is broken, the gravest first; empty means exact.
+    /// What is broken, the gravest first, and then what is broken in the database; empty means exact.
     pub(crate) violations: Vec<Violation>,
 }
 
@@ -71,6 +73,11 @@ impl Findings {
     /// Nothing is broken.
     pub(crate) fn exact(&self) -> bool {
         self.violations.is_empty()
+    }
+
+    /// Adds what is wrong in the database, if anything is.
+    pub(crate) fn add_stored(&mut self, report: &Report) {
+        self.violations.extend(report.violations.iter().map(Violation::stored));
     }
 }
 

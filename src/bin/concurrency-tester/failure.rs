@@ -41,6 +41,15 @@ pub(crate) enum Failure {
     Connecting { opened: usize, wanted: usize, source: io::Error },
     #[error("opened {opened} of {wanted} connections in {} s (see --timeout)", limit.as_secs())]
     ConnectingTooSlow { opened: usize, wanted: usize, limit: Duration },
+    #[error("cannot check the database: {0} (see --database-url)")]
+    Database(sqlx::Error),
+    #[error("the database did not answer within {} s (see --timeout)", limit.as_secs())]
+    DatabaseTooSlow { limit: Duration },
+    #[error(
+        "the database is not that of the service: user {user} has not the balance of {balance} \
+         there that was just set (see --database-url)"
+    )]
+    OtherDatabase { user: i64, balance: i64 },
     #[error("cannot write {}: {source} (see --log)", path.display())]
     Log { path: PathBuf, source: io::Error },
     #[error("cannot write the report: {0}")]
@@ -57,9 +66,10 @@ impl Failure {
     /// shells use for Ctrl-C.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::UnknownApproach { .. } | Self::UnknownUser { .. } | Self::Unauthorized { .. } => {
-                2
-            }
+            Self::UnknownApproach { .. }
+            | Self::UnknownUser { .. }
+            | Self::Unauthorized { .. }
+            | Self::OtherDatabase { .. } => 2,
             Self::Unreachable { .. }
             | Self::Unusable { .. }
             | Self::BalanceMoved { .. }
@@ -67,6 +77,8 @@ impl Failure {
             | Self::TooFewPorts { .. }
             | Self::Connecting { .. }
             | Self::ConnectingTooSlow { .. }
+            | Self::Database(_)
+            | Self::DatabaseTooSlow { .. }
             | Self::Log { .. }
             | Self::Output(_)
             | Self::Runtime(_) => 3,

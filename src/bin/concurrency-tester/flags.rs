@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use hyper::header::HeaderValue;
+use sqlx::postgres::PgConnectOptions;
 
 use crate::exactness::Terms;
 use crate::target::Target;
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
     pub(crate) log: PathBuf,
     pub(crate) authorization: Option<HeaderValue>,
+    /// The database of the service; without it only the answers are checked.
+    pub(crate) database: Option<PgConnectOptions>,
     pub(crate) json: bool,
 }
 
@@ -96,6 +99,11 @@ struct Flags {
     #[arg(long, value_name = "TOKEN", value_parser = bearer)]
     token: Option<HeaderValue>,
 
+    /// Database of the service: after each burst everything in it is checked as well, as
+    /// `plimsoll verify` does
+    #[arg(long, value_name = "URL", value_parser = database)]
+    database_url: Option<PgConnectOptions>,
+
     /// Print the report as one JSON document, and nothing else, on standard output
     #[arg(long)]
     json: bool,
@@ -112,13 +120,16 @@ Examples:
   Deposits, which must all be accepted:
     concurrency-tester --balance 0 --amount 5 --requests 2000
 
+  With a look into the database after each burst:
+    concurrency-tester --database-url postgres://plimsoll:plimsoll@127.0.0.1/plimsoll
+
   For a script:
     concurrency-tester --json --log /tmp/responses.log | jq .verdict
 
 Exit codes:
-  0  pass: every answer was exact
+  0  pass: every answer was exact, and so is the database where it is given
   1  fail: an invariant is broken; the report says which
-  2  bad usage: also an approach or a user that the service does not have
+  2  bad usage: also an approach or a user that the service does not have, or another database
   3  could not run: not reachable, too few open files or ports, log not writable
   130  interrupted with Ctrl-C";
 
@@ -152,6 +163,7 @@ impl Flags {
             timeout: Duration::from_secs(self.timeout),
             log: self.log,
             authorization: self.token,
+            database: self.database_url,
             json: self.json,
         })
     }
@@ -195,6 +207,14 @@ fn bearer(token: &str) -> Result<HeaderValue, String> {
         .map_err(|_| "a token must consist of visible ASCII characters".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+fn database(url: &str) -> Result<PgConnectOptions, String> {
+    let scheme_fits = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    url.parse()
+        .ok()
+        .filter(|_| scheme_fits)
+        .ok_or_else(|| "must be postgres://user:password@host:port/database".to_owned())
 }
 
 #[cfg(test)]
@@ -245,6 +265,7 @@ mod tests {
             (&["--timeout", "0"], "--timeout"),
             (&["--url", "https://127.0.0.1:3000"], "http://"),
             (&["--approach", "a/b"], "--approach"),
+            (&["--database-url", "mysql://127.0.0.1/plimsoll"], "postgres://"),
             (&["--token", "line\nbreak"], "--token"),
             (&["--amount", "9223372036854775807", "--requests", "2"], "64 bits"),
         ] {

@@ -2,12 +2,13 @@
 //! exact.
 //!
 //! In reading order: [`flags`] says what to do, [`run`] does it for each approach, [`account`]
-//! sets the balance, [`burst`] sends the requests, [`exactness`] judges the answers, [`report`]
-//! prints the verdict.
+//! sets the balance, [`burst`] sends the requests, [`exactness`] judges the answers, [`database`]
+//! looks behind them, [`report`] prints the verdict.
 
 mod account;
 mod burst;
 mod client;
+mod database;
 mod exactness;
 mod failure;
 mod flags;

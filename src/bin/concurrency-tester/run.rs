@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::account::Account;
 use crate::burst::{self, Burst};
 use crate::client::Client;
+use crate::database::Database;
 use crate::exactness::{self, Findings};
 use crate::failure::Failure;
 use crate::flags::Plan;
@@ -77,23 +78,37 @@ async fn test_all(plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Failur
     for approach in &plan.approaches {
         account(&client, approach, plan).balance().await?;
     }
+    let mut database = match &plan.database {
+        Some(options) => Some(Database::reach(options, plan.timeout).await?),
+        None => None,
+    };
     let mut log = ResponseLog::create(&plan.log)?;
     for approach in &plan.approaches {
-        let outcome = test(&client, approach, plan).await?;
-        // The outcome first: if the log fails now, what was found still counts.
+        let outcome = test(&client, approach, plan, database.as_mut()).await?;
+        // The outcome first: if the log or the database fails now, what was found still counts.
         outcomes.push(outcome);
-        if let Some(Outcome { burst, .. }) = outcomes.last() {
+        if let Some(Outcome { burst, findings, .. }) = outcomes.last_mut() {
             log.append(approach, &burst.replies)?;
+            if let Some(database) = &mut database {
+                findings.add_stored(&database.verify().await?);
+            }
         }
     }
     Ok(())
 }
 
-/// One burst and everything that is checked about it: the place for further checks, such as those
-/// that look into the database.
-async fn test(client: &Arc<Client>, approach: &str, plan: &Plan) -> Result<Outcome, Failure> {
+/// One burst and everything that is checked about its answers.
+async fn test(
+    client: &Arc<Client>,
+    approach: &str,
+    plan: &Plan,
+    database: Option<&mut Database>,
+) -> Result<Outcome, Failure> {
     let account = account(client, approach, plan);
     account.set_balance(plan.terms.start).await?;
+    if let Some(database) = database {
+        database.expect_balance(plan.user, plan.terms.start).await?;
+    }
     let burst = burst::fire(client, approach, plan).await?;
     let final_balance = account.balance().await.map_err(|failure| failure.to_string());
     let findings = exactness::check(plan.terms, &burst.replies, &final_balance);

@@ -14,9 +14,9 @@ pub(super) async fn check(
     snapshot: &mut PgConnection,
     findings: &mut Findings,
 ) -> Result<(), sqlx::Error> {
-    let mut wrong = sqlx::query_as::<_, Suspect>(WALK).persistent(false).fetch(snapshot);
-    while let Some(suspect) = wrong.try_next().await? {
-        if suspect.journal_is_wrong {
+    let mut suspects = sqlx::query_as::<_, Suspect>(WALK).persistent(false).fetch(snapshot);
+    while let Some(suspect) = suspects.try_next().await? {
+        if suspect.has_change {
             report_change(&suspect, findings);
         }
         report_user(&suspect, findings);
@@ -25,13 +25,14 @@ pub(super) async fn check(
 }
 
 /// `walk` follows the order of the primary key, so it is an index scan or one sort, and it is read
-/// once. Only its wrong rows and the last row of each user go on to the join: `last_of` is the user
+/// once. Only its suspect rows and the last row of each user go on to the join: `last_of` is the user
 /// at the last row and null before it, which makes the condition a plain equality, all that a full
 /// join can do.
 ///
-/// The sum: a balance below zero is a violation of its own, and the difference of two others cannot
-/// overflow. So there is no need for `numeric`, which would take a third of the time. And versions
-/// are distinct and ascending, so the one before a row is not the greatest number there is.
+/// It only has to find every row that may be wrong; which invariants are broken is decided here, in
+/// wider numbers. So the sum needs no `numeric`, which would take a third of the time: the
+/// difference of two balances that are not below zero cannot overflow, and all others are suspect.
+/// Versions are distinct and ascend, so the one before a row is not the greatest number there is.
 const WALK: &str = "\
 WITH walk AS ( \
     SELECT user_id, version, amount, balance, \
@@ -40,14 +41,14 @@ WITH walk AS ( \
            CASE WHEN lead(version) OVER history IS NULL THEN user_id END AS last_of \
     FROM balance_changes \
     WINDOW history AS (PARTITION BY user_id ORDER BY version) \
-), judged AS ( \
+), flagged AS ( \
     SELECT *, \
            amount = 0 OR balance < 0 OR version <> version_before + 1 \
            OR CASE WHEN balance >= 0 AND balance_before >= 0 \
-                   THEN balance - balance_before <> amount ELSE false END AS is_wrong \
+                   THEN balance - balance_before <> amount ELSE true END AS is_suspect \
     FROM walk \
 ), suspects AS ( \
-    SELECT * FROM judged WHERE is_wrong OR last_of IS NOT NULL \
+    SELECT * FROM flagged WHERE is_suspect OR last_of IS NOT NULL \
 ) \
 SELECT coalesce(j.user_id, u.id) AS user_id, \
        u.id IS NOT NULL AS user_exists, \
@@ -58,15 +59,15 @@ SELECT coalesce(j.user_id, u.id) AS user_id, \
        coalesce(j.balance, 0) AS balance, \
        coalesce(j.version_before, 0) AS version_before, \
        coalesce(j.balance_before, 0) AS balance_before, \
-       coalesce(j.is_wrong, false) AS journal_is_wrong, \
+       j.user_id IS NOT NULL AS has_change, \
        j.user_id IS NULL OR j.last_of IS NOT NULL AS journal_ends \
 FROM suspects AS j FULL JOIN users AS u ON u.id = j.last_of \
-WHERE j.is_wrong OR u.balance < 0 OR u.version < 0 \
+WHERE j.is_suspect OR u.balance < 0 OR u.version < 0 \
    OR (j.last_of IS NOT NULL AND u.id IS NULL) \
    OR u.version <> coalesce(j.version, 0) OR u.balance <> coalesce(j.balance, 0) \
 ORDER BY user_id, version";
 
-/// A row of the journal, or a user without any, of which at least one thing is wrong.
+/// A row of the journal, or a user without any, of which something may be wrong.
 #[derive(sqlx::FromRow)]
 struct Suspect {
     user_id: i64,
@@ -79,7 +80,8 @@ struct Suspect {
     balance: i64,
     version_before: i64,
     balance_before: i64,
-    journal_is_wrong: bool,
+    /// False for a user whose journal is empty.
+    has_change: bool,
     /// It is the last row of its user, or there is none.
     journal_ends: bool,
 }

@@ -66,8 +66,7 @@ pub struct Violation {
 }
 
 /// The invariants that can be broken. The order is that of the report: the gravest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A user's balance is below zero.
     BalanceBelowZero,
@@ -89,6 +88,30 @@ pub enum Kind {
     KeyWithoutChange,
     /// The key of a creation has another user than the one there is.
     CreationWithoutUser,
+}
+
+impl Kind {
+    /// The name for programs: the kind as JSON has it.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::BalanceBelowZero => "balance-below-zero",
+            Self::BalanceMismatch => "balance-mismatch",
+            Self::VersionMismatch => "version-mismatch",
+            Self::VersionGap => "version-gap",
+            Self::WrongSum => "wrong-sum",
+            Self::JournalBelowZero => "journal-below-zero",
+            Self::ZeroAmount => "zero-amount",
+            Self::NoSuchUser => "no-such-user",
+            Self::KeyWithoutChange => "key-without-change",
+            Self::CreationWithoutUser => "creation-without-user",
+        }
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.slug())
+    }
 }
 
 /// In the singular, to be read after a count.

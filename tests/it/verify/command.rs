@@ -113,6 +113,22 @@ async fn what_cannot_be_looked_at_is_neither_a_pass_nor_a_fail() {
 }
 
 #[tokio::test]
+async fn a_check_that_is_interrupted_says_so_and_is_no_pass() {
+    let mut books = Books::open().await;
+    books.run("BEGIN; LOCK TABLE balance_changes").await;
+    let url = books.options.to_url_lossy().to_string();
+    let variables = [("DATABASE_URL", &*url)];
+    let mut command = plimsoll(&fresh_folder("interrupted"), &["verify"], &variables);
+    let check = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    books.until_a_check_waits_for("balance_changes").await;
+    send(&check, Signal::INT);
+    let ended = timeout(PATIENCE, check.wait_with_output()).await.expect("it ends").unwrap();
+    assert_eq!(ended.status.code(), Some(3), "{ended:?}");
+    assert_eq!(complaint(&ended), "plimsoll: interrupted by SIGINT");
+    assert!(ended.stdout.is_empty());
+}
+
+#[tokio::test]
 async fn bad_usage_is_exit_code_2() {
     let folder = fresh_folder("usage");
     let url = ("DATABASE_URL", "mysql://x");
@@ -152,8 +168,7 @@ async fn the_private_cluster_is_used_beside_its_service_and_started_where_there_
     let mut service = serve(&folder, &variables).await;
     migrate_and_verify(&folder, &variables).await;
     assert!(postmaster.exists(), "they leave the server to its service");
-    let pid = service.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    send(&service, Signal::TERM);
     let ended = timeout(PATIENCE, service.wait()).await.expect("it ends").unwrap();
     assert_eq!(ended.code(), Some(0));
 }
@@ -163,6 +178,11 @@ async fn migrate_and_verify(folder: &Path, variables: &[(&str, &str)]) {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let output = run(folder, &["verify"], variables).await;
     assert!(text(&output.stdout).contains("users            1\n"), "{output:?}");
+}
+
+fn send(child: &Child, signal: Signal) {
+    let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).expect("it runs");
+    kill_process(pid, signal).expect("the signal is sent");
 }
 
 /// A service that listens.

@@ -197,7 +197,8 @@ async fn numbers_at_the_ends_of_64_bits_neither_overflow_nor_hide() {
     let extremes = format!(
         "INSERT INTO users (id, balance, version) VALUES (9, {min}, {max}); \
          INSERT INTO balance_changes (user_id, version, amount, balance) \
-         VALUES (9, 1, {max}, {max}), (9, 2, {max}, {min}), (9, {max}, {min}, {max})"
+         VALUES (9, 1, {max}, {max}), (9, 2, {max}, {min}), \
+         (9, 3, {max}, {max}), (9, {max}, {min}, {max})"
     );
     plant(
         &extremes,
@@ -206,6 +207,7 @@ async fn numbers_at_the_ends_of_64_bits_neither_overflow_nor_hide() {
             (Kind::BalanceMismatch, 9, Some(max)),
             (Kind::VersionGap, 9, Some(max)),
             (Kind::WrongSum, 9, Some(2)),
+            (Kind::WrongSum, 9, Some(3)),
             (Kind::JournalBelowZero, 9, Some(2)),
         ],
     )

@@ -84,7 +84,7 @@ async fn writers_go_on_while_a_check_is_held_up_and_it_sees_nothing_of_them() {
             report
         }
     });
-    until_it_waits(&mut books).await;
+    books.until_a_check_waits_for("user_creation_keys").await;
 
     for i in 0..100 {
         let change = sqlx::query(CHANGE).bind(-1_i64).bind(1_i64).bind(format!("late-{i}"));
@@ -97,23 +97,4 @@ async fn writers_go_on_while_a_check_is_held_up_and_it_sees_nothing_of_them() {
     assert!(report.is_clean(), "{report}");
     assert_eq!((report.changes, report.sum_of_balances), (3, 9_990));
     assert_eq!(books.verify().await.changes, 103);
-}
-
-async fn until_it_waits(books: &mut Books) {
-    let waiting = async {
-        loop {
-            let waits: bool = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted \
-                 AND relation = 'user_creation_keys'::regclass)",
-            )
-            .fetch_one(&mut books.connection)
-            .await
-            .expect("the locks can be read");
-            if waits {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(Duration::from_secs(10), waiting).await.expect("the check comes to the locked table");
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use plimsoll::store::verify;
+
 /// How many examples of each kind are kept; the log has all of them.
 const EXAMPLES_MAX: usize = 5;
 
@@ -31,6 +33,8 @@ pub(crate) enum Kind {
     TimedOut,
     /// No answer, or half of one, before the connection ended.
     ConnectionLost,
+    /// Journal, balances and keys in the database do not agree.
+    Stored(verify::Kind),
 }
 
 impl Kind {
@@ -48,6 +52,7 @@ impl Kind {
             Self::UnexpectedStatus(status) => format!("status-{status}"),
             Self::TimedOut => "timed-out".to_owned(),
             Self::ConnectionLost => "connection-lost".to_owned(),
+            Self::Stored(kind) => format!("stored-{}", kind.slug()),
         }
     }
 
@@ -72,6 +77,7 @@ impl fmt::Display for Kind {
             Self::UnexpectedStatus(status) => write!(f, "unexpected status {status}"),
             Self::TimedOut => f.write_str("no answer in time"),
             Self::ConnectionLost => f.write_str("connection lost without a whole answer"),
+            Self::Stored(kind) => write!(f, "{kind} (in the database)"),
         }
     }
 }
@@ -82,6 +88,17 @@ pub(crate) struct Violation {
     pub(crate) kind: Kind,
     pub(crate) count: usize,
     pub(crate) examples: Vec<String>,
+}
+
+impl Violation {
+    /// One that was found in the database.
+    pub(super) fn stored(found: &verify::Found) -> Self {
+        Self {
+            kind: Kind::Stored(found.kind),
+            count: usize::try_from(found.count).unwrap_or(usize::MAX),
+            examples: found.first.iter().take(EXAMPLES_MAX).map(ToString::to_string).collect(),
+        }
+    }
 }
 
 /// As it reads in a verdict: `3 × balance answered again (a lost update)`.

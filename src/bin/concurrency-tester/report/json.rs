@@ -28,6 +28,8 @@ struct Document {
     requests: usize,
     connections: usize,
     log: String,
+    /// Whether the database was checked after each burst, too.
+    database_checked: bool,
     approaches: Vec<Approach>,
 }
 
@@ -77,6 +79,7 @@ impl Document {
             requests: plan.requests,
             connections: plan.connections,
             log: plan.log.display().to_string(),
+            database_checked: plan.database.is_some(),
             approaches: run.outcomes.iter().map(Approach::of).collect(),
         }
     }

@@ -40,8 +40,9 @@ fn verdict(plan: &Plan, run: &Run) -> String {
         Verdict::Pass => {
             let accepted = plan.terms.acceptable(plan.requests);
             format!(
-                "PASS: every answer is exact: of {} simultaneous changes by {}, {accepted} \
+                "PASS: every answer is exact{}: of {} simultaneous changes by {}, {accepted} \
                  accepted, {} refused, final balance {}",
+                if plan.database.is_some() { ", and so is the database" } else { "" },
                 plan.requests,
                 plan.terms.amount,
                 plan.requests - accepted,

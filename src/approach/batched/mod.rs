@@ -1,0 +1,104 @@
+//! `batched`: one statement, and one commit, carry everyone who is waiting.
+//!
+//! On one row a commit per change is the limit: `1 / (flush + hand-over + statement)`, whatever the
+//! number of clients. So changes share commits.
+//!
+//! # Protocol
+//! A user belongs to a *lane*, by a hash of the id. A lane is one task with a connection of its own
+//! and a bounded queue. It takes whatever has queued up while the last batch was committing, so a
+//! lone change is never delayed by a timer, and sends one statement for all of it:
+//! 1. [`fold::whole`] turns each user's changes into one guard and one net amount;
+//! 2. [`statement`] updates all users whose guard holds, inserts their journal rows and their keys,
+//!    and reads how the others stood when it began. With a batch of one it is `self`;
+//! 3. each caller's own balance follows from the one before the batch.
+//!
+//! A user whose batch does not fit as a whole gets the exact way: [`fold::each`] decides one by one
+//! on the balance that step 2 has read. Where nothing can be accepted, that read alone decides, and
+//! nothing is written; otherwise the same statement writes it, `WHERE version = $read`. If that loses
+//! a few races, the row is locked first, and then it cannot lose.
+//!
+//! One round trip a batch in the common case, two where a user's batch crosses the line.
+//!
+//! # Why it is exact
+//! Within a lane: a statement is one transaction, and the guard, for all of a user's changes at
+//! once, is checked and written under the row's lock, on the newest version, exactly as for `self`.
+//! The fold proves that then each change fits in order of arrival, and its property tests hold that
+//! against one-by-one application. Refusals are decided on a read that began after the change
+//! arrived. Beside other lanes, processes and approaches: the row decides, as always.
+//!
+//! A key that was used before is found by the same statement, which then does nothing at all; the
+//! batch is sent again without it. One that somebody uses at this moment breaks the primary key,
+//! which rolls the batch back; when it is sent again it is found. A key that comes twice in a batch
+//! counts once (the fold).
+//!
+//! Order of locks: users in order of their ids, then keys. So two processes can deadlock only by way
+//! of a key; that is detected by the database, rolled back and tried again.
+//!
+//! # One bad change never fails its neighbours
+//! An unknown user updates nothing. An overflow is decided by the fold. A batch that the database
+//! rejects for whatever reason is split in halves until the one that it objects to stands alone.
+//!
+//! # When the process, the connection or the database dies
+//! Before the statement was sent: nothing happened, 503. After: the database runs it to its end or
+//! not at all. Changes without a key are answered "outcome unknown" (504). Changes with a key are
+//! sent again on a new connection: the key makes that safe, and the answer is what really happened.
+//! A caller that hangs up has its change decided all the same.
+//!
+//! # When it loses
+//! One lone client pays one hand-over to the lane and back. Users of a lane wait for each other's
+//! batches: a row that somebody else keeps locked delays them by `lock_timeout` (a second).
+
+mod batch;
+mod fold;
+mod lane;
+mod link;
+mod statement;
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::{Approach, ApproachOptions};
+use crate::balance::{Change, ChangeError, Outcome, UserId};
+use crate::store::{BoxFuture, Store};
+use lane::Lane;
+
+struct Batched {
+    lanes: Box<[Lane]>,
+    /// Taken when they are told to end.
+    running: Mutex<Vec<lane::Running>>,
+}
+
+/// Starts the lanes on the current runtime.
+pub(super) fn build(store: &Store, options: &ApproachOptions) -> Arc<dyn Approach> {
+    let lanes = (0..options.lanes).map(|_| lane::start(store.clone(), options.lane_queue));
+    let (lanes, running): (Vec<_>, Vec<_>) = lanes.unzip();
+    Arc::new(Batched { lanes: lanes.into(), running: Mutex::new(running) })
+}
+
+impl Batched {
+    fn lane_of(&self, user: UserId) -> &Lane {
+        // Fibonacci hashing: neighbouring ids spread evenly, and so does every regular pattern.
+        let hash = user.get().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        let index = usize::try_from(hash).unwrap_or(0) % self.lanes.len();
+        &self.lanes[index]
+    }
+}
+
+impl Approach for Batched {
+    fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
+        let submitted = self.lane_of(change.user).submit(change);
+        Box::pin(async move {
+            // A lane that is gone took the change with it: nobody knows how far it came.
+            submitted?.await.unwrap_or_else(|gone| Err(ChangeError::OutcomeUnknown(gone.into())))
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            for lane in self.running.lock().await.drain(..) {
+                lane.end().await;
+            }
+        })
+    }
+}

@@ -1,0 +1,233 @@
+//! The one statement that carries a batch: balances, journal rows and keys of all its users.
+//!
+//! Two forms of it: without keys, which is the fast one, and with keys. The arrays are laid out so
+//! that each user's rows stand together, and each user knows its first and last one; so a row is
+//! found by its number, and the cost grows with the number of rows and not with rows times users.
+
+use sqlx::PgConnection;
+
+use super::fold::{Guard, Plan, Verdict};
+use crate::balance::{Balance, Change, Key, UserId};
+use crate::store::idempotency::Prior;
+
+/// One user's part of the batch.
+pub(super) struct Part<'a> {
+    pub(super) user: UserId,
+    pub(super) plan: &'a Plan,
+    /// As many as the plan has verdicts.
+    pub(super) changes: Vec<&'a Change>,
+}
+
+/// What the database says about one user, or about one key.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// The plan was carried out on this balance.
+    Moved { user: i64, before: Balance },
+    /// How the user stood when the statement began. Comes for all users if any did not move, and
+    /// counts for these only. A user of whom there is neither does not exist.
+    Stood { user: i64, balance: Balance, version: i64 },
+    /// The key was used before, so *nothing* of the batch was done.
+    Used { user: i64, key: String, prior: Prior },
+}
+
+/// Session settings without which the planner might scan or hash where it should look up: rows must
+/// be locked in the order of the arrays, which is by user. Planned once.
+pub(super) const SESSION: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
+     set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false), \
+     set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
+     set_config('jit', 'off', false), set_config('lock_timeout', '1s', false)";
+
+const WITHOUT_KEYS: &str = "\
+    WITH moved AS ( \
+        UPDATE users u SET balance = u.balance + b.net, version = u.version + b.count \
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], \
+                    $6::bigint[], $7::bigint[], $8::bigint[]) \
+             AS b(id, net, count, least, most, version, first, last) \
+        WHERE u.id = b.id AND u.balance BETWEEN b.least AND b.most \
+          AND (b.version < 0 OR u.version = b.version) \
+        RETURNING u.id, u.balance - b.net AS before, u.version - b.count AS version, \
+                  b.first, b.last \
+    ), journaled AS ( \
+        INSERT INTO balance_changes (user_id, version, amount, balance) \
+        SELECT m.id, m.version + 1 + n - m.first, ($9::bigint[])[n], m.before + ($10::bigint[])[n] \
+        FROM moved m, generate_series(m.first, m.last) AS n \
+    ) \
+    SELECT 'm', id, before, NULL::bigint, NULL::text FROM moved \
+    UNION ALL \
+    SELECT 's', id, balance, version, NULL FROM users \
+    WHERE id = ANY ($1) AND (SELECT count(*) FROM moved) < cardinality($1)";
+
+const WITH_KEYS: &str = "\
+    WITH used AS MATERIALIZED ( \
+        SELECT k.user_id, k.key, k.amount, k.balance \
+        FROM unnest($13::bigint[], $14::text[]) AS q(user_id, key) \
+        JOIN idempotency_keys k ON k.user_id = q.user_id AND k.key = q.key \
+    ), moved AS ( \
+        UPDATE users u SET balance = u.balance + b.net, version = u.version + b.count \
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], \
+                    $6::bigint[], $7::bigint[], $8::bigint[]) \
+             AS b(id, net, count, least, most, version, first, last) \
+        WHERE u.id = b.id AND u.balance BETWEEN b.least AND b.most \
+          AND (b.version < 0 OR u.version = b.version) \
+          AND NOT EXISTS (SELECT FROM used) \
+        RETURNING u.id, u.balance - b.net AS before, u.version - b.count AS version, \
+                  b.first, b.last \
+    ), decided AS MATERIALIZED ( \
+        SELECT m.id, m.version + ($11::bigint[])[n] AS version, ($11::bigint[])[n] > 0 AS accepted, \
+               ($9::bigint[])[n] AS amount, m.before + ($10::bigint[])[n] AS balance, \
+               ($12::text[])[n] AS key \
+        FROM moved m, generate_series(m.first, m.last) AS n \
+    ), journaled AS ( \
+        INSERT INTO balance_changes (user_id, version, amount, balance, key) \
+        SELECT id, version, amount, balance, key FROM decided WHERE accepted \
+    ), kept AS ( \
+        INSERT INTO idempotency_keys (user_id, key, amount, balance) \
+        SELECT id, key, amount, CASE WHEN accepted THEN balance END \
+        FROM decided WHERE key IS NOT NULL \
+    ) \
+    SELECT 'm', id, before, NULL::bigint, NULL::text FROM moved \
+    UNION ALL \
+    SELECT 's', id, balance, version, NULL FROM users \
+    WHERE id = ANY ($1) AND (SELECT count(*) FROM moved) < cardinality($1) \
+    UNION ALL \
+    SELECT 'k', user_id, balance, amount, key FROM used";
+
+/// The arrays that are bound. All per-user ones are as long as `ids`, all per-row ones as `amounts`.
+#[derive(Default)]
+struct Arrays<'a> {
+    ids: Vec<i64>,
+    nets: Vec<i64>,
+    counts: Vec<i64>,
+    leasts: Vec<i64>,
+    mosts: Vec<i64>,
+    versions: Vec<i64>,
+    firsts: Vec<i64>,
+    lasts: Vec<i64>,
+    amounts: Vec<i64>,
+    runnings: Vec<i64>,
+    /// Counts a user's accepted changes from 1; 0 for a refusal that is kept with its key.
+    ordinals: Vec<i64>,
+    keys: Vec<Option<&'a str>>,
+    key_users: Vec<i64>,
+    key_texts: Vec<&'a str>,
+}
+
+/// Any version, for a plan that does not ask.
+const ANY: i64 = -1;
+
+impl<'a> Arrays<'a> {
+    fn of(parts: &'a [Part<'a>]) -> Self {
+        let mut arrays = Self::default();
+        for part in parts {
+            arrays.push(part);
+        }
+        // The fast form finds a user's n-th change by its row, so there every row is a change.
+        debug_assert!(!arrays.key_texts.is_empty() || arrays.ordinals.iter().all(|n| *n > 0));
+        arrays
+    }
+
+    fn push(&mut self, part: &'a Part<'a>) {
+        let (least, most, version) = match part.plan.guard {
+            Guard::Range { least, most } => (least, most, ANY),
+            Guard::Version(version) => (0, i64::MAX, version),
+        };
+        self.ids.push(part.user.get());
+        self.nets.push(part.plan.net);
+        self.counts.push(part.plan.count);
+        self.leasts.push(least);
+        self.mosts.push(most);
+        self.versions.push(version);
+        self.firsts.push(position(self.amounts.len() + 1));
+        let mut ordinal = 0;
+        for (verdict, change) in part.plan.verdicts.iter().zip(&part.changes) {
+            match verdict {
+                Verdict::Accepted { running } => {
+                    ordinal += 1;
+                    self.push_row(change, *running, ordinal);
+                }
+                Verdict::Refused if change.key.is_some() => self.push_row(change, 0, 0),
+                Verdict::Refused
+                | Verdict::Copy { .. }
+                | Verdict::KeyReused
+                | Verdict::OutOfRange => {}
+            }
+        }
+        self.lasts.push(position(self.amounts.len()));
+    }
+
+    fn push_row(&mut self, change: &'a Change, running: i64, ordinal: i64) {
+        self.amounts.push(change.amount.get());
+        self.runnings.push(running);
+        self.ordinals.push(ordinal);
+        let key = change.key.as_ref().map(Key::as_str);
+        self.keys.push(key);
+        if let Some(key) = key {
+            self.key_users.push(change.user.get());
+            self.key_texts.push(key);
+        }
+    }
+}
+
+/// PostgreSQL counts in bigint.
+fn position(index: usize) -> i64 {
+    i64::try_from(index).expect("a batch is bounded far below that")
+}
+
+/// A row of the answer: what it is, the user, and two numbers and a key that depend on it.
+type Row = (String, i64, Option<i64>, Option<i64>, Option<String>);
+
+/// Sends the parts, which are ordered by user. Autocommits, unless inside a transaction.
+///
+/// # Errors
+/// As the database says; then nothing was done, unless the connection was lost.
+pub(super) async fn send(
+    connection: &mut PgConnection,
+    parts: &[Part<'_>],
+) -> Result<Vec<Reply>, sqlx::Error> {
+    let arrays = Arrays::of(parts);
+    let with_keys = !arrays.key_texts.is_empty();
+    let query = sqlx::query_as::<_, Row>(if with_keys { WITH_KEYS } else { WITHOUT_KEYS })
+        .bind(arrays.ids)
+        .bind(arrays.nets)
+        .bind(arrays.counts)
+        .bind(arrays.leasts)
+        .bind(arrays.mosts)
+        .bind(arrays.versions)
+        .bind(arrays.firsts)
+        .bind(arrays.lasts)
+        .bind(arrays.amounts)
+        .bind(arrays.runnings);
+    let query = if with_keys {
+        query.bind(arrays.ordinals).bind(arrays.keys).bind(arrays.key_users).bind(arrays.key_texts)
+    } else {
+        query
+    };
+    let rows = query.fetch_all(connection).await?;
+    rows.into_iter().map(reply).collect()
+}
+
+fn reply(row: Row) -> Result<Reply, sqlx::Error> {
+    let unexpected = || sqlx::Error::Protocol("an unexpected row came back for a batch".into());
+    match row {
+        (kind, user, Some(before), _, _) if kind == "m" => Ok(Reply::Moved { user, before }),
+        (kind, user, Some(balance), Some(version), _) if kind == "s" => {
+            Ok(Reply::Stood { user, balance, version })
+        }
+        (_, user, balance, Some(amount), Some(key)) => {
+            let prior = Prior::from_columns(amount, balance).ok_or_else(unexpected)?;
+            Ok(Reply::Used { user, key, prior })
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+/// Reads and locks one user until the transaction ends: balance and version.
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    user: UserId,
+) -> Result<Option<(Balance, i64)>, sqlx::Error> {
+    sqlx::query_as("SELECT balance, version FROM users WHERE id = $1 FOR UPDATE")
+        .bind(user.get())
+        .fetch_optional(connection)
+        .await
+}
