@@ -28,7 +28,7 @@ test: ## Run all tests, on a PostgreSQL of their own (ARGS=… select some)
 
 .PHONY: fuzz-api
 fuzz-api: ## Throw 10,000 generated requests at a service of its own (ARGS=… go to schemathesis)
-	@scripts/setup python
+	@scripts/setup venv
 	@scripts/fuzz-api $(ARGS)
 
 .PHONY: check
