@@ -33,7 +33,7 @@ load: ## 10,000 connections for a minute on each classic approach of the running
 
 .PHONY: bench-hot
 bench-hot: ## Measure one hot account beside its ceilings and alternatives (ARGS=… as --help says)
-	@scripts/setup wrk nginx pgbench python
+	@scripts/setup wrk nginx pgbench venv
 	@cargo build --release --locked --bins --example echo
 	@exec python3 -B loadtest/bench_hot.py $(ARGS)
 
@@ -44,7 +44,7 @@ test: ## Run all tests, on a PostgreSQL of their own (ARGS=… select some)
 
 .PHONY: fuzz-api
 fuzz-api: ## Throw 10,000 generated requests at a service of its own (ARGS=… go to schemathesis)
-	@scripts/setup python
+	@scripts/setup venv
 	@scripts/fuzz-api $(ARGS)
 
 .PHONY: check
