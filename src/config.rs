@@ -83,7 +83,7 @@ pub static VARIABLES: &[Variable] = &[
     variable(
         "AUTH_TOKENS",
         "",
-        "comma-separated bearer tokens, each good for all routes but the health checks; unset: no check",
+        "comma-separated bearer tokens, each opens all routes; health checks and API document need none; unset: no check",
     ),
     variable("LOG_FORMAT", "text", "text or json; RUST_LOG sets the level (default info)"),
 ];

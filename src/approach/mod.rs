@@ -1,7 +1,7 @@
 //! The approaches: ways to change one balance, side by side behind one contract.
 //!
 //! # How to add one
-//! Write `approach/<name>.rs` with a type that implements [`Pooled`] (or [`Approach`] itself, where
+//! Write `approach/<name>.rs` with a type that implements `Pooled` (or [`Approach`] itself, where
 //! one connection per change is not how it works), and add its line to [`ALL`]. The route, the
 //! conformance tests and the concurrency tester iterate that list.
 //!

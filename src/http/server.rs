@@ -198,6 +198,8 @@ fn carry(
         .header_read_timeout(limits.read)
         // Answers are small: copied behind their head they need one plain write.
         .writev(false)
+        // A client that hangs up, or only closes its sending side, does not cancel its request.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
     let connection = open.watch(connection);
     tokio::spawn(async move {
