@@ -7,6 +7,7 @@ use plimsoll::approach;
 use plimsoll::store::expiry;
 use reqwest::Method;
 use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinSet;
 
 use crate::faults::{lock_row, until, waiting_for_locks};
@@ -126,24 +127,43 @@ async fn flood(
     (fresh, replays)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_concurrent_duplicates_one_is_a_change_and_the_rest_are_replays() {
-    let one = Arc::new(TestService::start().await);
-    let two = Arc::new(TestService::start_on(one.database.clone(), &[]).await);
-    let instances = [Arc::clone(&one), Arc::clone(&two)];
-    let all: Vec<_> = approach::names().collect();
-    for names in all.iter().map(|name| vec![*name]).chain([all.clone()]) {
-        let user = one.user_with(1_000).await;
-        assert_eq!(flood(&instances, &names, user, 100, 10).await, (100, 900), "{names:?}");
-        assert_eq!(one.balance_of(user).await, 900, "{names:?}");
-        // Again: nothing but replays.
-        assert_eq!(flood(&instances, &names, user, 100, 10).await, (0, 1_000), "{names:?}");
-        assert_eq!(one.journal_rows(user).await, 101, "{names:?}");
-    }
-    drop(instances);
-    for service in [one, two] {
+/// Two instances of the service on one database.
+async fn two_instances(database: Option<PgConnectOptions>) -> [Arc<TestService>; 2] {
+    let one = match database {
+        None => TestService::start().await,
+        Some(database) => TestService::start_on(database, &[]).await,
+    };
+    let two = TestService::start_on(one.database.clone(), &[]).await;
+    [Arc::new(one), Arc::new(two)]
+}
+
+async fn stop(instances: [Arc<TestService>; 2]) {
+    for service in instances {
         Arc::into_inner(service).unwrap().stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_ten_thousand_duplicates_a_thousand_are_changes_and_the_rest_replays() {
+    let instances = two_instances(None).await;
+    let database = instances[0].database.clone();
+    let all: Vec<_> = approach::names().collect();
+    let line_ups: Vec<_> = all.iter().map(|name| vec![*name]).chain([all.clone()]).collect();
+    let mut users = Vec::new();
+    for names in &line_ups {
+        let user = instances[0].user_with(2_000).await;
+        assert_eq!(flood(&instances, names, user, 1_000, 10).await, (1_000, 9_000), "{names:?}");
+        assert_eq!(instances[0].balance_of(user).await, 1_000, "{names:?}");
+        users.push(user);
+    }
+    stop(instances).await;
+    // After a restart: nothing but replays.
+    let instances = two_instances(Some(database)).await;
+    for (names, user) in line_ups.iter().zip(users) {
+        assert_eq!(flood(&instances, names, user, 1_000, 2).await, (0, 2_000), "{names:?}");
+        assert_eq!(instances[0].journal_rows(user).await, 1_001, "{names:?}");
+    }
+    stop(instances).await;
 }
 
 #[tokio::test]
