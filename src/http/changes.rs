@@ -28,8 +28,16 @@ pub async fn by_approach(
     name: Segment,
     request: Request,
 ) -> Result<Response<Body>, HttpError> {
-    let name = name.map(|Path(name)| name).unwrap_or_default();
-    let approach = app.approaches.get(&name).ok_or(HttpError::UnknownApproach)?;
+    through(app, &name.map(|Path(name)| name).unwrap_or_default(), request).await
+}
+
+/// The same with the name at hand.
+pub(super) async fn through(
+    app: App,
+    name: &str,
+    request: Request,
+) -> Result<Response<Body>, HttpError> {
+    let approach = app.approaches.get(name).ok_or(HttpError::UnknownApproach)?;
     let key = key::read(request.headers())?;
     let body = read_json(request, app.body_limit).await?;
     let [Some(user), Some(by)] = members(&body, ["userId", "amount"])? else {
@@ -64,7 +72,9 @@ pub async fn by_user(
 async fn apply(approach: Chosen<'_>, change: Change) -> Result<Response<Body>, HttpError> {
     let Outcome { decision, replayed } = approach.apply(change).await?;
     let mut response = match decision {
-        Decision::Accepted(balance) => json(StatusCode::OK, format!("{{\"balance\":{balance}}}")),
+        Decision::Accepted(balance) => {
+            json(StatusCode::OK, ["{\"balance\":", &balance.to_string(), "}"].concat())
+        }
         Decision::Refused => json(StatusCode::BAD_REQUEST, error_body(INSUFFICIENT)),
     };
     if replayed {

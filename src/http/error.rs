@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use http_body_util::Full;
 use thiserror::Error;
 use tracing::{error, warn};
 
@@ -132,17 +131,13 @@ pub(super) fn error_body(sentence: &str) -> String {
     serde_json::json!({ "error": sentence }).to_string()
 }
 
-/// One panic is one 500; the service goes on.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over by value")]
-pub(super) fn answer_to_panic(
-    panic: Box<dyn Any + Send + 'static>,
-) -> Response<Full<hyper::body::Bytes>> {
+/// The answer where a handler panicked.
+pub(super) fn answer_to_panic(panic: &(dyn Any + Send)) -> Response<Body> {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
     error!(panic = text, "a handler panicked");
-    json(StatusCode::INTERNAL_SERVER_ERROR, "")
-        .map(|_| Full::from(error_body("Internal server error")))
+    json(StatusCode::INTERNAL_SERVER_ERROR, error_body("Internal server error"))
 }

@@ -8,24 +8,32 @@
 //! hyper's own HTTP/1 connection is driven here instead of `axum::serve`, because that one has no
 //! time-out for a silent or slow client, and no cap on connections.
 
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use futures_util::FutureExt;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
+use tower_service::Service;
 use tracing::{debug, error, warn};
 
+use super::error::answer_to_panic;
 use crate::config::HttpLimits;
 
 /// How many connections the kernel keeps ready before they are accepted. tokio's own 128 would let
@@ -170,14 +178,18 @@ fn worker<C: Future<Output = ()>, E: From<io::Error>>(
 }
 
 async fn carry_all(mut handed: mpsc::Receiver<Handed>, router: &Router, limits: HttpLimits) {
-    let open = GracefulShutdown::new();
+    // Every connection holds a receiver: that is how it learns of the end, and how its own end
+    // is learned of.
+    let (open, end) = watch::channel(());
     while let Some(Handed { stream, place }) = handed.recv().await {
         match TcpStream::from_std(stream) {
-            Ok(stream) => carry(stream, place, router, limits, &open),
+            Ok(stream) => carry(stream, place, router.clone(), limits, end.clone()),
             Err(error) => warn!(%error, "cannot take a connection over"),
         }
     }
-    if timeout(limits.drain, open.shutdown()).await.is_err() {
+    drop(end);
+    open.send_replace(());
+    if timeout(limits.drain, open.closed()).await.is_err() {
         warn!("connections were still open at the end of the drain time");
     }
 }
@@ -185,14 +197,15 @@ async fn carry_all(mut handed: mpsc::Receiver<Handed>, router: &Router, limits: 
 fn carry(
     stream: TcpStream,
     place: OwnedSemaphorePermit,
-    router: &Router,
+    router: Router,
     limits: HttpLimits,
-    open: &GracefulShutdown,
+    end: watch::Receiver<()>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "the connection was gone at once");
         return;
     }
+    let service = service_fn(move |request| answer(router.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.read)
@@ -200,12 +213,59 @@ fn carry(
         .writev(false)
         // A client that hangs up, or only closes its sending side, does not cancel its request.
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-    let connection = open.watch(connection);
+        .serve_connection(TokioIo::new(stream), service);
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        let (mut connection, mut watched) = (pin!(connection), end.clone());
+        let mut change = pin!(watched.changed());
+        let (mut waker_is_left, mut is_told) = (false, false);
+        let ended = poll_fn(|context| {
+            if !waker_is_left {
+                // Once: a task is always polled with the same waker. hyper-util's own graceful
+                // shutdown leaves it at each poll, a twelfth of the instructions of a request.
+                waker_is_left = true;
+                let _ = change.as_mut().poll(context);
+            }
+            if !is_told && end.has_changed().unwrap_or(true) {
+                is_told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.as_mut().poll(context)
+        });
+        if let Err(error) = ended.await {
             debug!(%error, "a connection ended early");
         }
         drop(place);
     });
+}
+
+/// One panic is one 500; the service goes on.
+fn answer<B>(
+    mut router: Router,
+    request: Request<B>,
+) -> impl Future<Output = Result<Response<Body>, Infallible>>
+where
+    Router: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+{
+    // What handlers share with others is queues, and locks that recover.
+    let answering = AssertUnwindSafe(router.call(request)).catch_unwind();
+    answering.map(|ended| ended.unwrap_or_else(|panic| Ok(answer_to_panic(&*panic))))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_one_500_that_tells_nothing() {
+        let panics = async || -> StatusCode { panic!("a secret") };
+        let router = Router::new().route("/", get(panics));
+        let Ok(answer) = answer(router, Request::new(Body::empty())).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = to_bytes(answer.into_body(), 1_000).await.unwrap();
+        assert_eq!(body, r#"{"error":"Internal server error"}"#);
+    }
 }
