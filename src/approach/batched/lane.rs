@@ -1,6 +1,7 @@
 //! A lane: a bounded queue, and the task that empties it batch by batch.
 
 use std::sync::Arc;
+use std::thread;
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -119,15 +120,23 @@ async fn serve(
     loop {
         tokio::select! {
             biased;
-            count = queued.recv_many(&mut taken, CHANGES_MAX) => {
-                if count == 0 {
-                    return;
-                }
-            }
-            // What is queued already is still taken; then the count is zero.
+            first = queued.recv() => match first {
+                Some(first) => taken.push(first),
+                None => return,
+            },
+            // What is queued already is still taken; then there is no first one.
             _ = stopped.wait_for(|stopped| *stopped), if !queued.is_closed() => queued.close(),
         }
         if !taken.is_empty() {
+            // Whoever else waits for this processor goes first, once. Where the processors are busy,
+            // requests that have arrived are still being read, and a fuller batch costs everybody
+            // less; where they are not, this is one system call, and nobody waits.
+            thread::yield_now();
+            while taken.len() < CHANGES_MAX
+                && let Ok(waiting) = queued.try_recv()
+            {
+                taken.push(waiting);
+            }
             batch::settle(&mut link, couriers, std::mem::take(&mut taken)).await;
         }
     }
