@@ -12,6 +12,7 @@
 //! not answered with a balance has changed nothing, unless the answer says "outcome unknown".
 
 mod batched;
+mod deciding;
 mod guarded_update;
 mod optimistic;
 mod pessimistic;
@@ -25,10 +26,12 @@ use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 
 use crate::balance::{Change, ChangeError, Decision, Key, Outcome, UserId};
-use crate::store::idempotency::{self, look};
-use crate::store::retry::{Failure, Policy, Tries};
+use crate::store::error::Sent;
+use crate::store::idempotency::look;
+use crate::store::retry::{Failure, Policy};
 use crate::store::{BoxFuture, Store, users};
 use batched::Lanes;
+use deciding::{Settled, settle};
 use turns::Turns;
 
 /// One way to apply a change.
@@ -168,7 +171,12 @@ impl Chosen<'_> {
     fn decide(self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
         if change.amount.is_zero() {
             // Zero changes nothing: it reads, the same way for every approach.
-            return on_connection(&self.all.store, Arc::new(Read), change);
+            let keeps_the_outcome = change.key.is_some();
+            let reading = on_connection(&self.all.store, Arc::new(Read), change);
+            return Box::pin(async move {
+                let read = reading.await;
+                if keeps_the_outcome { read } else { read.map_err(ChangeError::of_a_read) }
+            });
         }
         self.approach.apply(change)
     }
@@ -224,7 +232,6 @@ impl<A: Pooled> Approach for OnPool<A> {
     }
 }
 
-/// Tries in turn, each on a connection of its own: none is held during a pause.
 fn on_connection<A: Pooled>(
     store: &Store,
     approach: Arc<A>,
@@ -232,16 +239,11 @@ fn on_connection<A: Pooled>(
 ) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
     let store = store.clone();
     Box::pin(async move {
-        let mut tries = Tries::new(A::POLICY);
-        loop {
+        let tries = store.perform_tries(A::POLICY, move |connection| {
             let (approach, change) = (Arc::clone(&approach), change.clone());
-            let attempt = store.perform(move |connection| {
-                Box::pin(async move { approach.attempt(connection, &change).await })
-            });
-            if let Some(end) = tries.settle(attempt.await).await {
-                return end;
-            }
-        }
+            Box::pin(async move { approach.attempt(connection, &change).await })
+        });
+        tries.await
     })
 }
 
@@ -286,11 +288,6 @@ impl Pooled for Read {
             return Ok(Outcome::fresh(Decision::Accepted(balance)));
         }
         let seen = look(connection, change).await?;
-        if let Some(prior) = seen.prior {
-            return Ok(prior.replay(change.amount)?);
-        }
-        let decision = Decision::Accepted(seen.balance);
-        idempotency::keep(connection, change, decision).await.map_err(Failure::at_commit)?;
-        Ok(Outcome::fresh(decision))
+        settle(connection, change, seen, Sent::Commit).await.map(Settled::outcome)
     }
 }

@@ -35,10 +35,11 @@
 
 use sqlx::PgConnection;
 
+use super::deciding::{Settled, settle};
 use super::{LONG_RACE, Pooled};
-use crate::balance::{Change, ChangeError, Decision, Outcome, decide};
-use crate::store::idempotency::{self, look};
-use crate::store::journal;
+use crate::balance::{Change, Outcome};
+use crate::store::error::Sent;
+use crate::store::idempotency::look;
 use crate::store::retry::{Failure, Policy};
 
 #[derive(Default)]
@@ -53,26 +54,6 @@ impl Pooled for OptimisticLocking {
         change: &Change,
     ) -> Result<Outcome, Failure> {
         let seen = look(connection, change).await?;
-        if let Some(prior) = seen.prior {
-            return Ok(prior.replay(change.amount)?);
-        }
-        let decision = decide(seen.balance, change.amount)?;
-        match decision {
-            Decision::Accepted(after) => {
-                let written = journal::write(connection, change, after, seen.version)
-                    .await
-                    .map_err(Failure::at_commit)?;
-                if !written {
-                    let lost = "another change came first, every time".into();
-                    return Err(Failure::LostRace(ChangeError::NotApplied(lost)));
-                }
-            }
-            Decision::Refused => {
-                idempotency::keep(connection, change, decision)
-                    .await
-                    .map_err(Failure::at_commit)?;
-            }
-        }
-        Ok(Outcome::fresh(decision))
+        settle(connection, change, seen, Sent::Commit).await.map(Settled::outcome)
     }
 }

@@ -34,9 +34,10 @@
 use sqlx::{Connection, PgConnection};
 
 use super::Pooled;
-use crate::balance::{Change, Decision, Outcome, decide};
-use crate::store::idempotency::{self, look_and_lock};
-use crate::store::journal;
+use super::deciding::settle;
+use crate::balance::{Change, Outcome};
+use crate::store::error::Sent;
+use crate::store::idempotency::look_and_lock;
 use crate::store::retry::Failure;
 
 #[derive(Default)]
@@ -50,23 +51,6 @@ impl Pooled for PessimisticLocking {
     ) -> Result<Outcome, Failure> {
         let mut transaction = connection.begin().await.map_err(Failure::before_commit)?;
         let seen = look_and_lock(&mut transaction, change).await?;
-        if let Some(prior) = seen.prior {
-            return Ok(prior.replay(change.amount)?);
-        }
-        let decision = decide(seen.balance, change.amount)?;
-        match decision {
-            Decision::Accepted(after) => {
-                journal::write(&mut transaction, change, after, seen.version).await.map(drop)
-            }
-            Decision::Refused if change.key.is_none() => {
-                // At once, so that the lock is free before the client has its answer.
-                transaction.rollback().await.map_err(Failure::before_commit)?;
-                return Ok(Outcome::fresh(decision));
-            }
-            Decision::Refused => idempotency::keep(&mut transaction, change, decision).await,
-        }
-        .map_err(Failure::before_commit)?;
-        transaction.commit().await.map_err(Failure::at_commit)?;
-        Ok(Outcome::fresh(decision))
+        settle(&mut transaction, change, seen, Sent::NothingFinal).await?.end(transaction).await
     }
 }

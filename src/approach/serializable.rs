@@ -31,10 +31,11 @@
 
 use sqlx::{Connection, PgConnection};
 
+use super::deciding::settle;
 use super::{LONG_RACE, Pooled};
-use crate::balance::{Change, ChangeError, Decision, Outcome, decide};
-use crate::store::idempotency::{self, look};
-use crate::store::journal;
+use crate::balance::{Change, Outcome};
+use crate::store::error::Sent;
+use crate::store::idempotency::look;
 use crate::store::retry::{Failure, Policy};
 
 #[derive(Default)]
@@ -53,27 +54,6 @@ impl Pooled for Serializable {
             .await
             .map_err(Failure::before_commit)?;
         let seen = look(&mut transaction, change).await?;
-        if let Some(prior) = seen.prior {
-            return Ok(prior.replay(change.amount)?);
-        }
-        let decision = decide(seen.balance, change.amount)?;
-        match decision {
-            Decision::Accepted(after) => {
-                let written = journal::write(&mut transaction, change, after, seen.version)
-                    .await
-                    .map_err(Failure::before_commit)?;
-                if !written {
-                    let anomaly = "the version moved under a serializable transaction".into();
-                    return Err(Failure::LostRace(ChangeError::NotApplied(anomaly)));
-                }
-            }
-            Decision::Refused => {
-                idempotency::keep(&mut transaction, change, decision)
-                    .await
-                    .map_err(Failure::before_commit)?;
-            }
-        }
-        transaction.commit().await.map_err(Failure::at_commit)?;
-        Ok(Outcome::fresh(decision))
+        settle(&mut transaction, change, seen, Sent::NothingFinal).await?.end(transaction).await
     }
 }

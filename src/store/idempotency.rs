@@ -52,6 +52,7 @@ pub fn is_conflict(error: &sqlx::Error) -> bool {
 }
 
 /// Keeps a decision that changed no balance: a refusal, or a read. Nothing to do without a key.
+/// Returns whether there was.
 ///
 /// # Errors
 /// As the database says; see [`is_conflict`].
@@ -59,8 +60,8 @@ pub async fn keep(
     connection: &mut PgConnection,
     change: &Change,
     decision: Decision,
-) -> Result<(), sqlx::Error> {
-    let Some(key) = &change.key else { return Ok(()) };
+) -> Result<bool, sqlx::Error> {
+    let Some(key) = &change.key else { return Ok(false) };
     let balance = match decision {
         Decision::Accepted(balance) => Some(balance),
         Decision::Refused => None,
@@ -74,7 +75,7 @@ pub async fn keep(
     .bind(balance)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// A user's row, and what the change's key was used for, as one snapshot has them.

@@ -12,6 +12,7 @@ pub mod retry;
 pub mod users;
 pub mod verify;
 
+use std::io;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -25,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::balance::{Balance, ChangeError, Key, UserId};
 use error::{Sent, change_error};
+use retry::{Failure, Policy, Tries};
 
 /// A boxed future that borrows for as long as it runs.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -37,6 +39,9 @@ const CONNECT_RETRY: Duration = Duration::from_millis(250);
 /// A pooled connection that rested for longer than this is pinged before use. A busy one is not:
 /// the ping is a round trip, a tenth of the throughput of an exhausted account.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// A connection that takes longer than this to answer a ping is replaced.
+const PING_MAX: Duration = Duration::from_secs(1);
 
 /// How the pool is sized and how long it may take.
 #[derive(Clone, Copy, Debug)]
@@ -176,6 +181,28 @@ impl Store {
         outcome.await.unwrap_or_else(|gone| Err(ChangeError::Internal(gone.into()).into()))
     }
 
+    /// Performs `work` until it no longer loses a race. Each try has a connection of its own: none
+    /// is held during a pause.
+    ///
+    /// # Errors
+    /// As [`perform`](Self::perform), and what the last try failed with.
+    pub async fn perform_tries<T, W>(&self, policy: Policy, work: W) -> Result<T, ChangeError>
+    where
+        T: Send + 'static,
+        W: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Failure>>
+            + Clone
+            + Send
+            + 'static,
+    {
+        let mut tries = Tries::new(policy);
+        loop {
+            let result = self.perform(work.clone()).await;
+            if let Some(end) = tries.settle(result).await {
+                return end;
+            }
+        }
+    }
+
     /// Whether the database answers: one round trip.
     pub async fn ping(&self) -> Result<(), ChangeError> {
         self.perform(|connection| {
@@ -184,11 +211,14 @@ impl Store {
             })
         })
         .await
+        .map_err(ChangeError::of_a_read)
     }
 
     /// The balance of a user as of now.
     pub async fn balance(&self, user: UserId) -> Result<Balance, ChangeError> {
-        self.perform(move |connection| Box::pin(users::balance(connection, user))).await
+        self.perform(move |connection| Box::pin(users::balance(connection, user)))
+            .await
+            .map_err(ChangeError::of_a_read)
     }
 
     /// Creates a user; with a key, at most once.
@@ -197,7 +227,11 @@ impl Store {
         opening: Balance,
         key: Option<Key>,
     ) -> Result<users::Created, ChangeError> {
-        self.perform(move |connection| Box::pin(users::create(connection, opening, key))).await
+        self.perform_tries(users::POLICY, move |connection| {
+            let key = key.clone();
+            Box::pin(async move { users::create(connection, opening, key.as_ref()).await })
+        })
+        .await
     }
 
     /// At most `limit` journal rows of a user, newest first, with versions below `before`.
@@ -218,6 +252,7 @@ impl Store {
             })
         })
         .await
+        .map_err(ChangeError::of_a_read)
     }
 
     /// A connection beside the pool, with the same limits, for whoever needs one of its own.
@@ -248,7 +283,8 @@ async fn ping_if_rested(
     rest: PoolConnectionMetadata,
 ) -> Result<bool, sqlx::Error> {
     if rest.idle_for > PING_AFTER_IDLE {
-        connection.ping().await?;
+        let answered = timeout(PING_MAX, connection.ping()).await;
+        answered.map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))??;
     }
     Ok(true)
 }

@@ -60,7 +60,7 @@ pub struct Policy {
 }
 
 /// The tries of one change.
-pub struct Tries {
+pub(super) struct Tries {
     policy: Policy,
     made: u32,
 }
@@ -75,7 +75,7 @@ pub fn repeated_tries() -> u64 {
 
 impl Tries {
     /// Before the first try.
-    pub fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: Policy) -> Self {
         Self { policy, made: 0 }
     }
 
@@ -83,7 +83,7 @@ impl Tries {
     ///
     /// # Errors
     /// What the last try failed with.
-    pub async fn settle<T>(
+    pub(super) async fn settle<T>(
         &mut self,
         result: Result<T, Failure>,
     ) -> Option<Result<T, ChangeError>> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgPool};
 
 use super::error::{Sent, change_error};
-use super::retry::{Failure, Policy, Tries};
+use super::retry::{Failure, Policy};
 use crate::balance::{Balance, ChangeError, Key, UserId};
 
 /// The opening balance of user 1, in minor units.
@@ -40,7 +40,7 @@ pub async fn balance(connection: &mut PgConnection, user: UserId) -> Result<Bala
 }
 
 /// Only a key that somebody else used in the meantime is tried again, and that is then found.
-const POLICY: Policy =
+pub(super) const POLICY: Policy =
     Policy { tries_max: 5, pause: Duration::from_millis(2), pause_max: Duration::from_millis(50) };
 
 /// A user as it was created, now or earlier with the same key.
@@ -56,20 +56,6 @@ pub struct Created {
 ///
 /// The key's row commits with the user, and its primary key makes "at most once" true.
 pub async fn create(
-    connection: &mut PgConnection,
-    opening: Balance,
-    key: Option<Key>,
-) -> Result<Created, ChangeError> {
-    let mut tries = Tries::new(POLICY);
-    loop {
-        let result = try_to_create(connection, opening, key.as_ref()).await;
-        if let Some(end) = tries.settle(result).await {
-            return end;
-        }
-    }
-}
-
-async fn try_to_create(
     connection: &mut PgConnection,
     opening: Balance,
     key: Option<&Key>,

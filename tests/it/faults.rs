@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use plimsoll::approach;
-use tokio::io::AsyncWriteExt;
+use reqwest::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster;
-use crate::service::{TestService, balance_body, error_body};
+use crate::service::{TestService, balance_body, error_body, read};
 
 /// Waits until `check` holds; fails loudly when it never does.
 pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
@@ -102,6 +104,42 @@ async fn a_database_that_stalls_is_an_unknown_outcome_and_loses_nothing_acknowle
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_from_a_database_that_stalls_leaves_nothing_unknown() {
+    let service =
+        TestService::start_with(&[("POOL_SIZE", "2"), ("ANSWER_TIMEOUT_SECS", "1")]).await;
+    let user = service.user_with(7).await;
+    let zero = json!({ "userId": user, "amount": 0 });
+    for (method, path, body) in [
+        (Method::PATCH, "/approach/self/balance".to_owned(), Some(zero)),
+        (Method::GET, format!("/users/{user}"), None),
+        (Method::GET, format!("/users/{user}/changes"), None),
+    ] {
+        let send = async || read(service.send(method.clone(), &path, body.clone()).await).await;
+        until("the last read has ended", async || send().await.0 == 200).await;
+        signal_backends(&service, "-STOP").await;
+        let answer = send().await;
+        signal_backends(&service, "-CONT").await;
+        // On a slow machine the connection may have rested so long that it is replaced.
+        assert!(matches!(answer.0, 200 | 503), "{answer:?}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rested_connection_that_does_not_answer_is_replaced() {
+    let service = TestService::start_with(&[("POOL_SIZE", "2")]).await;
+    let user = service.user_with(7).await;
+    // Longer than the service trusts a connection that rests.
+    sleep(Duration::from_millis(1_200)).await;
+    signal_backends(&service, "-STOP").await;
+    let change = service.change("self", user, -1);
+    let answer = timeout(Duration::from_secs(30), change).await;
+    signal_backends(&service, "-CONT").await;
+    assert_eq!(answer.expect("not after POOL_WAIT_SECS"), (200, balance_body(6)));
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_free_connection_a_change_is_refused_and_never_applied() {
     let variables = [("POOL_SIZE", "1"), ("POOL_WAIT_SECS", "1"), ("ANSWER_TIMEOUT_SECS", "20")];
     let service = TestService::start_with(&variables).await;
@@ -148,6 +186,24 @@ pub(crate) async fn waiting_for_locks(service: &TestService) -> i64 {
     .fetch_one(&service.pool)
     .await
     .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_closes_resting_connections_at_once() {
+    let service = TestService::start_with(&[("DRAIN_TIMEOUT_SECS", "600")]).await;
+    let address = service.service.address();
+    let silent = TcpStream::connect(address).await.unwrap();
+    let mut used = TcpStream::connect(address).await.unwrap();
+    used.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        assert!(used.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
+    }
+    let stopped = timeout(Duration::from_secs(60), service.stop()).await;
+    stopped.expect("a connection without a request is not waited for");
+    answer.clear();
+    assert_eq!(used.read_buf(&mut answer).await.unwrap(), 0);
+    drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

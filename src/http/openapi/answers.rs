@@ -119,7 +119,7 @@ fn read() -> Answers {
     Answers::default()
         .error(HttpError::bad_request(number), "malformed: the sentence says what must be")
         .error(ChangeError::UserNotFound, "nobody has this number")
-        .database("try again", "the database did not answer in time")
+        .database_of_a_read("the database did not answer in time, try again")
 }
 
 /// Of the question whether the process runs.

@@ -65,10 +65,14 @@ impl Answers {
             .error(HttpError::NotJson, "a charset may follow")
     }
 
-    /// What a database can do to an operation.
+    /// What a database can do to an operation that writes.
     pub(super) fn database(self, refused: &str, unknown: &str) -> Self {
+        self.database_of_a_read(refused).error(ChangeError::OutcomeUnknown("".into()), unknown)
+    }
+
+    /// What a database can do to an operation that only reads.
+    pub(super) fn database_of_a_read(self, refused: &str) -> Self {
         self.error(ChangeError::NotApplied("".into()), refused)
-            .error(ChangeError::OutcomeUnknown("".into()), unknown)
             .error(ChangeError::Internal("".into()), "the log says more")
     }
 
