@@ -37,42 +37,54 @@ pub(super) const SESSION: &str = "SELECT set_config('plan_cache_mode', 'force_ge
      set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
      set_config('jit', 'off', false), set_config('lock_timeout', '2s', false)";
 
-const WITHOUT_KEYS: &str = "\
-    WITH moved AS ( \
+/// The guarded update of all users of the batch, under a further condition for all of them.
+macro_rules! moved {
+    ($condition:literal) => {
+        concat!(
+            "moved AS ( \
         UPDATE users u SET balance = u.balance + b.net, version = u.version + b.count \
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], \
                     $6::bigint[], $7::bigint[], $8::bigint[]) \
              AS b(id, net, count, least, most, version, first, last) \
         WHERE u.id = b.id AND u.balance BETWEEN b.least AND b.most \
-          AND (b.version < 0 OR u.version = b.version) \
-        RETURNING u.id, u.balance - b.net AS before, u.version - b.count AS version, \
+          AND (b.version < 0 OR u.version = b.version) ",
+            $condition,
+            "RETURNING u.id, u.balance - b.net AS before, u.version - b.count AS version, \
                   b.first, b.last \
-    ), journaled AS ( \
+    )"
+        )
+    };
+}
+
+/// Who moved; and how all stood, if any did not.
+macro_rules! outcome {
+    () => {
+        "SELECT 'm', id, before, NULL::bigint, NULL::text FROM moved \
+    UNION ALL \
+    SELECT 's', id, balance, version, NULL FROM users \
+    WHERE id = ANY ($1) AND (SELECT count(*) FROM moved) < cardinality($1)"
+    };
+}
+
+const WITHOUT_KEYS: &str = concat!(
+    "WITH ",
+    moved!(""),
+    ", journaled AS ( \
         INSERT INTO balance_changes (user_id, version, amount, balance) \
         SELECT m.id, m.version + 1 + n - m.first, ($9::bigint[])[n], m.before + ($10::bigint[])[n] \
         FROM moved m, generate_series(m.first, m.last) AS n \
-    ) \
-    SELECT 'm', id, before, NULL::bigint, NULL::text FROM moved \
-    UNION ALL \
-    SELECT 's', id, balance, version, NULL FROM users \
-    WHERE id = ANY ($1) AND (SELECT count(*) FROM moved) < cardinality($1)";
+    ) ",
+    outcome!(),
+);
 
-const WITH_KEYS: &str = "\
-    WITH used AS MATERIALIZED ( \
+const WITH_KEYS: &str = concat!(
+    "WITH used AS MATERIALIZED ( \
         SELECT k.user_id, k.key, k.amount, k.balance \
         FROM unnest($13::bigint[], $14::text[]) AS q(user_id, key) \
         JOIN idempotency_keys k ON k.user_id = q.user_id AND k.key = q.key \
-    ), moved AS ( \
-        UPDATE users u SET balance = u.balance + b.net, version = u.version + b.count \
-        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], \
-                    $6::bigint[], $7::bigint[], $8::bigint[]) \
-             AS b(id, net, count, least, most, version, first, last) \
-        WHERE u.id = b.id AND u.balance BETWEEN b.least AND b.most \
-          AND (b.version < 0 OR u.version = b.version) \
-          AND NOT EXISTS (SELECT FROM used) \
-        RETURNING u.id, u.balance - b.net AS before, u.version - b.count AS version, \
-                  b.first, b.last \
-    ), decided AS MATERIALIZED ( \
+    ), ",
+    moved!("AND NOT EXISTS (SELECT FROM used) "),
+    ", decided AS MATERIALIZED ( \
         SELECT m.id, m.version + ($11::bigint[])[n] AS version, ($11::bigint[])[n] > 0 AS accepted, \
                ($9::bigint[])[n] AS amount, m.before + ($10::bigint[])[n] AS balance, \
                ($12::text[])[n] AS key \
@@ -84,13 +96,11 @@ const WITH_KEYS: &str = "\
         INSERT INTO idempotency_keys (user_id, key, amount, balance) \
         SELECT id, key, amount, CASE WHEN accepted THEN balance END \
         FROM decided WHERE key IS NOT NULL \
-    ) \
-    SELECT 'm', id, before, NULL::bigint, NULL::text FROM moved \
-    UNION ALL \
-    SELECT 's', id, balance, version, NULL FROM users \
-    WHERE id = ANY ($1) AND (SELECT count(*) FROM moved) < cardinality($1) \
-    UNION ALL \
-    SELECT 'k', user_id, balance, amount, key FROM used";
+    ) ",
+    outcome!(),
+    " UNION ALL \
+    SELECT 'k', user_id, balance, amount, key FROM used",
+);
 
 /// The arrays that are bound. All per-user ones are as long as `ids`, all per-row ones as `amounts`.
 #[derive(Default)]
