@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::client::{Client, Connection};
 use crate::failure::Failure;
-use crate::flags::Plan;
+use crate::flags::{LineUp, Plan};
 use crate::progress::Phase;
 use crate::reply::Reply;
 use share::{Share, Timed};
@@ -42,7 +42,7 @@ pub(crate) struct Burst {
     pub(crate) reconnects: u64,
 }
 
-/// Sends the plan's requests through one approach. The future may be dropped: all of its
+/// Sends the plan's requests through one approach, or through several at once. The future may be dropped: all of its
 /// connections are closed then.
 ///
 /// # Errors
@@ -50,18 +50,18 @@ pub(crate) struct Burst {
 /// is a reply.
 pub(crate) async fn fire(
     client: &Arc<Client>,
-    approach: &str,
+    line_up: &LineUp,
     plan: &Plan,
 ) -> Result<Burst, Failure> {
     let reconnects = Arc::new(AtomicU64::new(0));
-    let phase = Phase::start(format!("{approach}: connections"), plan.connections);
+    let phase = Phase::start(format!("{}: connections", line_up.name), plan.connections);
     let connecting_since = Instant::now();
     let connections = opening::open_all(client, plan, &phase, &reconnects).await?;
     let connecting_took = connecting_since.elapsed();
     phase.finish(connecting_took);
 
-    let phase = Phase::start(format!("{approach}: answers"), plan.requests);
-    let volley = Volley { client, approach, plan, phase: &phase, reconnects: &reconnects };
+    let phase = Phase::start(format!("{}: answers", line_up.name), plan.requests);
+    let volley = Volley { client, line_up, plan, phase: &phase, reconnects: &reconnects };
     let (released, timed) = volley.release(connections).await;
     let took = timed
         .iter()
@@ -80,7 +80,7 @@ pub(crate) async fn fire(
 
 struct Volley<'a> {
     client: &'a Arc<Client>,
-    approach: &'a str,
+    line_up: &'a LineUp,
     plan: &'a Plan,
     phase: &'a Phase,
     reconnects: &'a Arc<AtomicU64>,
@@ -92,10 +92,11 @@ impl Volley<'_> {
         let (gate, at_the_gate) = watch::channel(None);
         let mut shares = JoinSet::new();
         let step = connections.len();
-        for (first, connection) in connections.into_iter().enumerate() {
+        let approaches = self.line_up.approaches.iter().cycle();
+        for ((first, connection), approach) in connections.into_iter().enumerate().zip(approaches) {
             let share = Share {
                 client: Arc::clone(self.client),
-                approach: self.approach.into(),
+                approach: approach.as_str().into(),
                 user: self.plan.user,
                 amount: self.plan.terms.amount,
                 numbers: (first..self.plan.requests).step_by(step),

@@ -22,7 +22,8 @@ const REQUESTS_MAX: usize = 10_000_000;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
-    pub(crate) approaches: Vec<String>,
+    /// A burst for each.
+    pub(crate) line_ups: Vec<LineUp>,
     pub(crate) user: i64,
     pub(crate) terms: Terms,
     pub(crate) requests: usize,
@@ -37,6 +38,15 @@ pub(crate) struct Plan {
     pub(crate) json: bool,
 }
 
+/// What one burst goes through.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LineUp {
+    /// What it is called in the report.
+    pub(crate) name: String,
+    /// At least one; the connections are dealt out to them in turn.
+    pub(crate) approaches: Vec<String>,
+}
+
 impl Plan {
     /// Reads the command line; on bad usage prints what is wrong and exits with 2.
     pub(crate) fn from_command_line() -> Self {
@@ -49,7 +59,7 @@ impl Plan {
 /// Sends thousands of changes to one balance at the same moment, and checks that every single
 /// answer is exact.
 ///
-/// For each approach in turn: sets the user's balance, opens the connections, holds every request
+/// For each approach in turn, and then for all of them at once: sets the user's balance, opens the connections, holds every request
 /// until all connections are ready, and releases them together. Then exactly as many changes must
 /// be accepted as the balance can pay, each with its own resulting balance, and every other answer
 /// must be {"error":"Insufficient funds"}, byte for byte.
@@ -63,6 +73,11 @@ struct Flags {
     /// Approach to test; may be given more than once [default: all of this version]
     #[arg(long = "approach", value_name = "NAME", value_parser = approach_name)]
     approaches: Vec<String>,
+
+    /// After the bursts through one approach each, make one through all of them at once [default:
+    /// where no --approach is given]
+    #[arg(long)]
+    mixed: bool,
 
     /// How many requests each burst sends
     #[arg(long, value_name = "N", default_value_t = 10_000)]
@@ -111,11 +126,14 @@ struct Flags {
 
 const AFTER_HELP: &str = "\
 Examples:
-  Every approach, 10000 withdrawals of 2 from a balance of 10000:
+  10000 withdrawals of 2 from a balance of 10000, through every approach and through a mix of all:
     concurrency-tester
 
   One approach of a service elsewhere, over 256 connections that are used again:
     concurrency-tester --url http://10.0.0.7:3000 --approach self --connections 256
+
+  One burst through each of two approaches, and one through both at once:
+    concurrency-tester --approach self --approach batched --mixed
 
   Deposits, which must all be accepted:
     concurrency-tester --balance 0 --amount 5 --requests 2000
@@ -148,14 +166,12 @@ impl Flags {
                 self.requests
             ));
         }
-        let approaches = if self.approaches.is_empty() {
-            plimsoll::approach::names().map(str::to_owned).collect()
-        } else {
-            self.approaches
-        };
+        if self.mixed && self.approaches.len() == 1 {
+            return Err("--mixed: name at least two approaches, or none for all".to_owned());
+        }
         Ok(Plan {
             target: self.url,
-            approaches,
+            line_ups: line_ups(self.approaches, self.mixed),
             user: self.user,
             terms,
             requests: self.requests,
@@ -167,6 +183,20 @@ impl Flags {
             json: self.json,
         })
     }
+}
+
+/// Those that were named, or all there are and a mix of them.
+fn line_ups(named: Vec<String>, mixed: bool) -> Vec<LineUp> {
+    let (approaches, mixed) = match named.is_empty() {
+        true => (plimsoll::approach::names().map(str::to_owned).collect(), true),
+        false => (named, mixed),
+    };
+    let alone = |name: &String| LineUp { name: name.clone(), approaches: vec![name.clone()] };
+    let mut line_ups: Vec<LineUp> = approaches.iter().map(alone).collect();
+    if mixed {
+        line_ups.push(LineUp { name: "mixed".to_owned(), approaches });
+    }
+    line_ups
 }
 
 fn check_terms(terms: &Terms, requests: usize) -> Result<(), String> {
@@ -232,9 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_ten_thousand_withdrawals_of_two_go_to_every_approach() {
+    fn without_flags_ten_thousand_withdrawals_of_two_go_to_every_approach_and_to_a_mix() {
         let plan = plan(&[]).expect("the defaults are valid");
-        assert_eq!(plan.approaches, plimsoll::approach::names().collect::<Vec<_>>());
+        let all: Vec<_> = plimsoll::approach::names().collect();
+        let (mixed, alone) = plan.line_ups.split_last().expect("there are some");
+        let alone: Vec<_> = alone.iter().flat_map(|line_up| &line_up.approaches).collect();
+        assert_eq!(alone, all);
+        assert_eq!(mixed.name, "mixed");
+        assert_eq!(mixed.approaches, all);
         assert_eq!((plan.requests, plan.connections), (10_000, 10_000));
         assert_eq!((plan.terms.start, plan.terms.amount, plan.user), (10_000, -2, 1));
     }
@@ -248,7 +283,8 @@ mod tests {
     #[test]
     fn approaches_of_another_version_are_passed_on() {
         let plan = plan(&["--approach", "tomorrow", "--approach", "self"]).unwrap();
-        assert_eq!(plan.approaches, ["tomorrow", "self"]);
+        let names: Vec<_> = plan.line_ups.iter().map(|line_up| &line_up.name).collect();
+        assert_eq!(names, ["tomorrow", "self"]);
     }
 
     #[test]
@@ -265,6 +301,7 @@ mod tests {
             (&["--timeout", "0"], "--timeout"),
             (&["--url", "https://127.0.0.1:3000"], "http://"),
             (&["--approach", "a/b"], "--approach"),
+            (&["--approach", "self", "--mixed"], "--mixed"),
             (&["--database-url", "mysql://127.0.0.1/plimsoll"], "postgres://"),
             (&["--token", "line\nbreak"], "--token"),
             (&["--amount", "9223372036854775807", "--requests", "2"], "64 bits"),

@@ -1,4 +1,5 @@
-//! The whole run: checks what can be checked beforehand, then one burst for each approach.
+//! The whole run: checks what can be checked beforehand, then one burst for each approach, and one
+//! through all of them.
 
 use std::sync::Arc;
 
@@ -8,13 +9,14 @@ use crate::client::Client;
 use crate::database::Database;
 use crate::exactness::{self, Findings};
 use crate::failure::Failure;
-use crate::flags::Plan;
+use crate::flags::{LineUp, Plan};
 use crate::limits;
 use crate::response_log::ResponseLog;
 
-/// One approach, tested.
+/// One burst, judged.
 #[derive(Debug)]
 pub(crate) struct Outcome {
+    /// The name of the approach, or of the mix.
     pub(crate) approach: String,
     pub(crate) burst: Burst,
     /// What was read after the burst, or why nothing could be.
@@ -64,7 +66,7 @@ impl Run {
     }
 }
 
-/// Tests every approach of the plan in turn.
+/// Makes every burst of the plan in turn.
 pub(crate) async fn run(plan: &Plan) -> Run {
     let mut run = Run::default();
     run.stopped = test_all(plan, &mut run.outcomes).await.err();
@@ -75,7 +77,7 @@ async fn test_all(plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Failur
     limits::make_room_for(plan.connections)?;
     let client = Arc::new(Client::reach(&plan.target, plan.authorization.clone()).await?);
     // A mistyped last approach should not show after minutes of bursts.
-    for approach in &plan.approaches {
+    for approach in plan.line_ups.iter().flat_map(|line_up| &line_up.approaches) {
         account(&client, approach, plan).balance().await?;
     }
     let mut database = match &plan.database {
@@ -83,12 +85,12 @@ async fn test_all(plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Failur
         None => None,
     };
     let mut log = ResponseLog::create(&plan.log)?;
-    for approach in &plan.approaches {
-        let outcome = test(&client, approach, plan, database.as_mut()).await?;
+    for line_up in &plan.line_ups {
+        let outcome = test(&client, line_up, plan, database.as_mut()).await?;
         // The outcome first: if the log or the database fails now, what was found still counts.
         outcomes.push(outcome);
         if let Some(Outcome { burst, findings, .. }) = outcomes.last_mut() {
-            log.append(approach, &burst.replies)?;
+            log.append(&line_up.name, &burst.replies)?;
             if let Some(database) = &mut database {
                 findings.add_stored(&database.verify().await?);
             }
@@ -100,19 +102,19 @@ async fn test_all(plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Failur
 /// One burst and everything that is checked about its answers.
 async fn test(
     client: &Arc<Client>,
-    approach: &str,
+    line_up: &LineUp,
     plan: &Plan,
     database: Option<&mut Database>,
 ) -> Result<Outcome, Failure> {
-    let account = account(client, approach, plan);
+    let account = account(client, &line_up.approaches[0], plan);
     account.set_balance(plan.terms.start).await?;
     if let Some(database) = database {
         database.expect_balance(plan.user, plan.terms.start).await?;
     }
-    let burst = burst::fire(client, approach, plan).await?;
+    let burst = burst::fire(client, line_up, plan).await?;
     let final_balance = account.balance().await.map_err(|failure| failure.to_string());
     let findings = exactness::check(plan.terms, &burst.replies, &final_balance);
-    Ok(Outcome { approach: approach.to_owned(), burst, final_balance, findings })
+    Ok(Outcome { approach: line_up.name.clone(), burst, final_balance, findings })
 }
 
 fn account<'a>(client: &'a Client, approach: &'a str, plan: &Plan) -> Account<'a> {

@@ -1,6 +1,7 @@
 //! A service that speaks the contract from memory, right or deliberately broken: what the tester
 //! must tell apart.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -74,6 +75,8 @@ struct Shared {
     token: Option<String>,
     account: Mutex<Account>,
     connections: Mutex<Connections>,
+    /// Requests of bursts, by approach.
+    burst: Mutex<BTreeMap<String, usize>>,
     burst_begun: Notify,
     /// How many connections were open when the first request of a burst came.
     open_at_first_request: watch::Sender<Option<usize>>,
@@ -102,6 +105,7 @@ impl FaultyService {
             token,
             account: Mutex::new(Account { balance, served: 0 }),
             connections: Mutex::default(),
+            burst: Mutex::default(),
             burst_begun: Notify::new(),
             open_at_first_request: watch::Sender::new(None),
         });
@@ -111,6 +115,11 @@ impl FaultyService {
 
     pub(super) fn balance(&self) -> i64 {
         self.shared.account().balance
+    }
+
+    /// How many requests of bursts came through each approach.
+    pub(super) fn burst(&self) -> BTreeMap<String, usize> {
+        self.shared.burst.lock().unwrap().clone()
     }
 
     pub(super) fn open_at_once_max(&self) -> usize {
@@ -143,9 +152,10 @@ impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
         let approach = path.strip_prefix("/approach/").and_then(|p| p.strip_suffix("/balance"));
-        if !plimsoll::approach::names().any(|name| Some(name) == approach) {
+        let approach = plimsoll::approach::names().find(|name| Some(*name) == approach);
+        let Some(approach) = approach else {
             return Answer::error(404, "Unknown approach: there are others");
-        }
+        };
         let token = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap());
         if token != self.token.as_deref() {
             return Answer::error(401, "Unauthorized");
@@ -155,15 +165,16 @@ impl Shared {
         if body["userId"] != 1 {
             return Answer::error(404, "User not found");
         }
-        self.change(body["amount"].as_i64().unwrap())
+        self.change(approach, body["amount"].as_i64().unwrap())
     }
 
-    fn change(&self, amount: i64) -> Answer {
+    fn change(&self, approach: &str, amount: i64) -> Answer {
         let mut account = self.account();
         if amount != 0 {
             account.served += 1;
         }
         if super::is_of_the_burst(amount) {
+            *self.burst.lock().unwrap().entry(approach.to_owned()).or_default() += 1;
             self.burst_begun.notify_one();
         }
         (self.behaviour)(&mut account, amount)

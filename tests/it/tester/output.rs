@@ -31,7 +31,7 @@ async fn the_log_has_every_answer_and_then_the_repeated_ones() {
 }
 
 #[tokio::test]
-async fn the_log_has_one_section_for_each_approach_and_nothing_of_the_run_before() {
+async fn the_log_has_one_section_for_each_burst_and_nothing_of_the_run_before() {
     let service = FaultyService::start(100, exact).await;
     let log = scratch_file("two-runs");
     std::fs::write(&log, "of the run before\n").unwrap();
@@ -39,6 +39,7 @@ async fn the_log_has_one_section_for_each_approach_and_nothing_of_the_run_before
     Tester::against(&service).args(all).log(&log).end().await.assert_code(0);
     let sections = headings(&log);
     let expected: Vec<_> = plimsoll::approach::names()
+        .chain(["mixed"])
         .flat_map(|name| [format!("== {name}: 10 answers"), format!("== {name}: repeated answers")])
         .collect();
     assert_eq!(sections, expected);

@@ -30,16 +30,25 @@ async fn a_service_that_is_right_passes() {
 }
 
 #[tokio::test]
-async fn the_balance_is_set_before_each_of_all_approaches() {
+async fn the_balance_is_set_before_each_approach_and_before_the_mix_of_all() {
     let service = FaultyService::start(7, exact).await;
     let ended =
         Tester::against(&service).args(&["--requests", "100", "--balance", "100"]).end().await;
     ended.assert_code(0);
-    for approach in plimsoll::approach::names() {
+    for approach in plimsoll::approach::names().chain(["mixed"]) {
         let row = ended.stdout.lines().find(|line| line.starts_with(&format!("{approach} ")));
         let figures: Vec<_> = row.expect(approach).split_whitespace().skip(1).take(3).collect();
         assert_eq!(figures, ["50", "50", "0"], "{approach}");
     }
+}
+
+#[tokio::test]
+async fn a_mixed_burst_goes_through_all_of_its_approaches() {
+    let service = FaultyService::start(0, exact).await;
+    let named = ["--approach", "self", "--approach", "batched", "--mixed"];
+    Tester::against(&service).args(&named).args(&["--requests", "100"]).end().await.assert_code(0);
+    // A hundred alone, and a half of the mixed hundred.
+    assert_eq!(service.burst(), [("batched".into(), 150), ("self".into(), 150)].into());
 }
 
 #[tokio::test]

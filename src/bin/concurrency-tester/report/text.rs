@@ -55,9 +55,9 @@ fn verdict(plan: &Plan, run: &Run) -> String {
             format!("FAIL: {}", why.join("; "))
         }
         Verdict::CouldNotRun => format!(
-            "COULD NOT RUN to the end: {} of {} approaches tested",
+            "COULD NOT RUN to the end: {} of {} bursts made",
             run.outcomes.len(),
-            plan.approaches.len(),
+            plan.line_ups.len(),
         ),
     }
 }
