@@ -7,11 +7,12 @@ use plimsoll::approach;
 use plimsoll::store::expiry;
 use reqwest::Method;
 use serde_json::json;
-use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinSet;
 
 use crate::faults::{lock_row, until, waiting_for_locks};
-use crate::service::{TestService, balance_body, error_body, insufficient, read};
+use crate::service::{
+    TestService, balance_body, error_body, insufficient, read, stop_both, two_instances,
+};
 
 #[tokio::test]
 async fn the_same_key_replays_success_and_refusal_byte_for_byte() {
@@ -127,22 +128,6 @@ async fn flood(
     (fresh, replays)
 }
 
-/// Two instances of the service on one database.
-async fn two_instances(database: Option<PgConnectOptions>) -> [Arc<TestService>; 2] {
-    let one = match database {
-        None => TestService::start().await,
-        Some(database) => TestService::start_on(database, &[]).await,
-    };
-    let two = TestService::start_on(one.database.clone(), &[]).await;
-    [Arc::new(one), Arc::new(two)]
-}
-
-async fn stop(instances: [Arc<TestService>; 2]) {
-    for service in instances {
-        Arc::into_inner(service).unwrap().stop().await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_ten_thousand_duplicates_a_thousand_are_changes_and_the_rest_replays() {
     let instances = two_instances(None).await;
@@ -156,14 +141,14 @@ async fn of_ten_thousand_duplicates_a_thousand_are_changes_and_the_rest_replays(
         assert_eq!(instances[0].balance_of(user).await, 1_000, "{names:?}");
         users.push(user);
     }
-    stop(instances).await;
+    stop_both(instances).await;
     // After a restart: nothing but replays.
     let instances = two_instances(Some(database)).await;
     for (names, user) in line_ups.iter().zip(users) {
         assert_eq!(flood(&instances, names, user, 1_000, 2).await, (0, 2_000), "{names:?}");
         assert_eq!(instances[0].journal_rows(user).await, 1_001, "{names:?}");
     }
-    stop(instances).await;
+    stop_both(instances).await;
 }
 
 #[tokio::test]

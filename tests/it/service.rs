@@ -1,6 +1,7 @@
 //! A service of its own for each test, on a database of its own, over real sockets.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use plimsoll::config::{Config, DatabaseChoice};
 use plimsoll::service::Service;
@@ -144,6 +145,23 @@ impl TestService {
         self.assert_verified().await;
         self.pool.close().await;
         self.service.stop().await;
+    }
+}
+
+/// Two instances of the service on one database, or on a fresh one.
+pub(crate) async fn two_instances(database: Option<PgConnectOptions>) -> [Arc<TestService>; 2] {
+    let one = match database {
+        None => TestService::start().await,
+        Some(database) => TestService::start_on(database, &[]).await,
+    };
+    let two = TestService::start_on(one.database.clone(), &[]).await;
+    [Arc::new(one), Arc::new(two)]
+}
+
+/// The end of a test with two instances.
+pub(crate) async fn stop_both(instances: [Arc<TestService>; 2]) {
+    for service in instances {
+        Arc::into_inner(service).expect("all clients are done").stop().await;
     }
 }
 
