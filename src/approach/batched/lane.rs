@@ -120,23 +120,26 @@ async fn serve(
     loop {
         tokio::select! {
             biased;
-            first = queued.recv() => match first {
-                Some(first) => taken.push(first),
-                None => return,
-            },
-            // What is queued already is still taken; then there is no first one.
+            count = queued.recv_many(&mut taken, CHANGES_MAX) => {
+                if count == 0 {
+                    return;
+                }
+            }
+            // What is queued already is still taken; then the count is zero.
             _ = stopped.wait_for(|stopped| *stopped), if !queued.is_closed() => queued.close(),
         }
-        if !taken.is_empty() {
+        if taken.len() > 1 {
             // Whoever else waits for this processor goes first, once. Where the processors are busy,
             // requests that have arrived are still being read, and a fuller batch costs everybody
-            // less; where they are not, this is one system call, and nobody waits.
+            // less. A lone change waits for nobody.
             thread::yield_now();
             while taken.len() < CHANGES_MAX
                 && let Ok(waiting) = queued.try_recv()
             {
                 taken.push(waiting);
             }
+        }
+        if !taken.is_empty() {
             batch::settle(&mut link, couriers, std::mem::take(&mut taken)).await;
         }
     }
