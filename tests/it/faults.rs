@@ -72,11 +72,11 @@ pub(crate) async fn signal_backends(service: &TestService, signal: &str) {
     .fetch_all(&service.pool)
     .await
     .unwrap();
-    assert!(!pids.is_empty());
-    for pid in pids {
-        let status = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
-        assert!(status.success(), "kill {signal} {pid}");
-    }
+    let reached = pids.iter().filter(|pid| {
+        Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success()
+    });
+    // One whose connection was just replaced may be gone by now.
+    assert!(reached.count() > 0, "kill {signal} {pids:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
