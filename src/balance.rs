@@ -143,17 +143,6 @@ pub enum ChangeError {
     Internal(#[source] Cause),
 }
 
-impl ChangeError {
-    /// The same for what only reads: however it ended, it changed nothing, so nothing is unknown.
-    #[must_use]
-    pub fn of_a_read(self) -> Self {
-        match self {
-            Self::OutcomeUnknown(cause) => Self::NotApplied(cause),
-            other => other,
-        }
-    }
-}
-
 /// The rule of the line: what a balance says to an amount.
 ///
 /// Approaches that decide in Rust share it; the others say the same in SQL.

@@ -29,7 +29,7 @@ use crate::balance::{Change, ChangeError, Decision, Key, Outcome, UserId};
 use crate::store::error::Sent;
 use crate::store::idempotency::look;
 use crate::store::retry::{Failure, Policy};
-use crate::store::{BoxFuture, Store, users};
+use crate::store::{BoxFuture, Store};
 use batched::Lanes;
 use deciding::{Settled, settle};
 use turns::Turns;
@@ -171,12 +171,7 @@ impl Chosen<'_> {
     fn decide(self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
         if change.amount.is_zero() {
             // Zero changes nothing: it reads, the same way for every approach.
-            let keeps_the_outcome = change.key.is_some();
-            let reading = on_connection(&self.all.store, Arc::new(Read), change);
-            return Box::pin(async move {
-                let read = reading.await;
-                if keeps_the_outcome { read } else { read.map_err(ChangeError::of_a_read) }
-            });
+            return read(&self.all.store, change);
         }
         self.approach.apply(change)
     }
@@ -274,19 +269,26 @@ impl<A: Pooled> Approach for Admitted<A> {
 }
 
 /// A change of zero. With a key, the balance that it read is kept like any other outcome.
-#[derive(Default)]
-struct Read;
+fn read(store: &Store, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
+    if change.key.is_some() {
+        return on_connection(store, Arc::new(KeyedRead), change);
+    }
+    let store = store.clone();
+    Box::pin(async move {
+        let balance = store.balance(change.user).await?;
+        Ok(Outcome::fresh(Decision::Accepted(balance)))
+    })
+}
 
-impl Pooled for Read {
+#[derive(Default)]
+struct KeyedRead;
+
+impl Pooled for KeyedRead {
     async fn attempt(
         &self,
         connection: &mut PgConnection,
         change: &Change,
     ) -> Result<Outcome, Failure> {
-        if change.key.is_none() {
-            let balance = users::balance(connection, change.user).await?;
-            return Ok(Outcome::fresh(Decision::Accepted(balance)));
-        }
         let seen = look(connection, change).await?;
         settle(connection, change, seen, Sent::Commit).await.map(Settled::outcome)
     }

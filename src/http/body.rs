@@ -5,13 +5,12 @@
 //! is ignored or given twice, and a JSON array is no object.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use futures_util::future::poll_immediate;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
 use serde::de::{self, Deserializer as _, MapAccess, Visitor};
@@ -41,9 +40,9 @@ pub async fn read_json(request: Request<Body>, limit: Duration) -> Result<Bytes,
     }
     let mut collecting = pin!(collect(&mut body));
     // Nearly always all of it is there already, and needs no timer.
-    match poll_fn(|context| Poll::Ready(collecting.as_mut().poll(context))).await {
-        Poll::Ready(collected) => collected,
-        Poll::Pending => timeout(limit, collecting).await.map_err(|_| HttpError::BodyTimeout)?,
+    match poll_immediate(collecting.as_mut()).await {
+        Some(collected) => collected,
+        None => timeout(limit, collecting).await.map_err(|_| HttpError::BodyTimeout)?,
     }
 }
 

@@ -22,6 +22,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use futures_util::FutureExt;
+use futures_util::future::poll_immediate;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -215,16 +216,14 @@ fn carry(
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     tokio::spawn(async move {
-        let (mut connection, mut watched) = (pin!(connection), end.clone());
-        let mut change = pin!(watched.changed());
-        let (mut waker_is_left, mut is_told) = (false, false);
+        // Leaves the task's waker with the channel. Once is enough, since a task is always polled
+        // with the same one; hyper-util's own graceful shutdown leaves it at each poll, a twelfth
+        // of the instructions of a request.
+        let (mut connection, mut waking) = (pin!(connection), end.clone());
+        let mut changed = pin!(waking.changed());
+        let _ = poll_immediate(changed.as_mut()).await;
+        let mut is_told = false;
         let ended = poll_fn(|context| {
-            if !waker_is_left {
-                // Once: a task is always polled with the same waker. hyper-util's own graceful
-                // shutdown leaves it at each poll, a twelfth of the instructions of a request.
-                waker_is_left = true;
-                let _ = change.as_mut().poll(context);
-            }
             if !is_told && end.has_changed().unwrap_or(true) {
                 is_told = true;
                 connection.as_mut().graceful_shutdown();

@@ -16,7 +16,6 @@ use std::io;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use thiserror::Error;
@@ -36,9 +35,10 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// How often a database that does not answer yet is tried again at start.
 const CONNECT_RETRY: Duration = Duration::from_millis(250);
 
-/// A pooled connection that rested for longer than this is pinged before use. A busy one is not:
-/// the ping is a round trip, a tenth of the throughput of an exhausted account.
-const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// A connection that rested for longer may have been closed meanwhile, which on TCP shows only after
+/// a statement was sent. So it is pinged before use. A busy one is not: the ping is a round trip, a
+/// tenth of the throughput of an exhausted account.
+const PING_AFTER_REST: Duration = Duration::from_secs(1);
 
 /// A connection that takes longer than this to answer a ping is replaced.
 const PING_MAX: Duration = Duration::from_secs(1);
@@ -93,7 +93,11 @@ impl Store {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .before_acquire(|connection, rest| Box::pin(ping_if_rested(connection, rest)))
+            .before_acquire(|connection, rest| {
+                Box::pin(
+                    async move { ping_if_rested(connection, rest.idle_for).await.map(|()| true) },
+                )
+            })
             .after_connect(move |connection, _| {
                 Box::pin(set_session_limits(connection, limits.answer))
             })
@@ -203,22 +207,33 @@ impl Store {
         }
     }
 
+    /// Performs what only reads: however it ends, it changed nothing, so nothing is unknown.
+    async fn read<T, W>(&self, work: W) -> Result<T, ChangeError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, ChangeError>>
+            + Send
+            + 'static,
+    {
+        self.perform(work).await.map_err(|error| match error {
+            ChangeError::OutcomeUnknown(cause) => ChangeError::NotApplied(cause),
+            other => other,
+        })
+    }
+
     /// Whether the database answers: one round trip.
     pub async fn ping(&self) -> Result<(), ChangeError> {
-        self.perform(|connection| {
+        self.read(|connection| {
             Box::pin(async move {
                 connection.ping().await.map_err(|error| change_error(error, Sent::NothingFinal))
             })
         })
         .await
-        .map_err(ChangeError::of_a_read)
     }
 
     /// The balance of a user as of now.
     pub async fn balance(&self, user: UserId) -> Result<Balance, ChangeError> {
-        self.perform(move |connection| Box::pin(users::balance(connection, user)))
-            .await
-            .map_err(ChangeError::of_a_read)
+        self.read(move |connection| Box::pin(users::balance(connection, user))).await
     }
 
     /// Creates a user; with a key, at most once.
@@ -241,7 +256,7 @@ impl Store {
         before: i64,
         limit: i64,
     ) -> Result<Vec<journal::Entry>, ChangeError> {
-        self.perform(move |connection| {
+        self.read(move |connection| {
             Box::pin(async move {
                 let entries = journal::page(connection, user, before, limit).await?;
                 if entries.is_empty() {
@@ -252,7 +267,6 @@ impl Store {
             })
         })
         .await
-        .map_err(ChangeError::of_a_read)
     }
 
     /// A connection beside the pool, with the same limits, for whoever needs one of its own.
@@ -278,15 +292,19 @@ impl Store {
     }
 }
 
-async fn ping_if_rested(
+/// Pings a connection that rested for long.
+///
+/// # Errors
+/// It has to be replaced.
+pub async fn ping_if_rested(
     connection: &mut PgConnection,
-    rest: PoolConnectionMetadata,
-) -> Result<bool, sqlx::Error> {
-    if rest.idle_for > PING_AFTER_IDLE {
-        let answered = timeout(PING_MAX, connection.ping()).await;
-        answered.map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))??;
+    rested: Duration,
+) -> Result<(), sqlx::Error> {
+    if rested <= PING_AFTER_REST {
+        return Ok(());
     }
-    Ok(true)
+    let answered = timeout(PING_MAX, connection.ping()).await;
+    answered.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }
 
 /// PostgreSQL itself gives up what takes too long: an error, and so a clean "not applied", before

@@ -9,15 +9,11 @@ use tokio::time::timeout;
 use super::fold::{self, Plan};
 use super::statement::{self, Part, Reply};
 use crate::balance::{Balance, Change, ChangeError, UserId};
-use crate::store::Store;
 use crate::store::error::{Sent, change_error, sqlstate};
+use crate::store::{Store, ping_if_rested};
 
 /// A database that takes longer than this to let somebody in is not there.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-
-/// A connection that rested for longer may have been closed meanwhile, which on TCP shows only after
-/// a statement was sent. So it is pinged; a busy one is not.
-const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// A connection that is there when it is needed.
 pub(super) struct Link {
@@ -77,8 +73,7 @@ impl Link {
 
     async fn connection(&mut self) -> Result<&mut PgConnection, Lost> {
         if let Some(connection) = &mut self.connection
-            && self.used.elapsed() > PING_AFTER_IDLE
-            && !matches!(timeout(CONNECT_MAX, connection.ping()).await, Ok(Ok(())))
+            && ping_if_rested(connection, self.used.elapsed()).await.is_err()
         {
             self.connection = None;
         }

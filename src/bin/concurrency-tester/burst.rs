@@ -42,15 +42,15 @@ pub(crate) struct Burst {
     pub(crate) reconnects: u64,
 }
 
-/// Sends the plan's requests through one approach, or through several at once. The future may be dropped: all of its
-/// connections are closed then.
+/// Sends the plan's requests through one approach, or through several at once. The future may be
+/// dropped: all of its connections are closed then.
 ///
 /// # Errors
 /// Only before the release: when the connections cannot be opened. After it, whatever goes wrong
 /// is a reply.
 pub(crate) async fn fire(
     client: &Arc<Client>,
-    line_up: &LineUp,
+    line_up: &LineUp<'_>,
     plan: &Plan,
 ) -> Result<Burst, Failure> {
     let reconnects = Arc::new(AtomicU64::new(0));
@@ -80,7 +80,7 @@ pub(crate) async fn fire(
 
 struct Volley<'a> {
     client: &'a Arc<Client>,
-    line_up: &'a LineUp,
+    line_up: &'a LineUp<'a>,
     plan: &'a Plan,
     phase: &'a Phase,
     reconnects: &'a Arc<AtomicU64>,

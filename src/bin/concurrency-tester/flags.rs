@@ -1,6 +1,7 @@
 //! The command line, and the checked [`Plan`] that comes of it.
 
 use std::path::PathBuf;
+use std::slice;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -22,8 +23,10 @@ const REQUESTS_MAX: usize = 10_000_000;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
-    /// A burst for each.
-    pub(crate) line_ups: Vec<LineUp>,
+    /// A burst through each.
+    pub(crate) approaches: Vec<String>,
+    /// And one through all of them at once.
+    pub(crate) mixed: bool,
     pub(crate) user: i64,
     pub(crate) terms: Terms,
     pub(crate) requests: usize,
@@ -39,12 +42,12 @@ pub(crate) struct Plan {
 }
 
 /// What one burst goes through.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct LineUp {
+#[derive(Debug)]
+pub(crate) struct LineUp<'a> {
     /// What it is called in the report.
-    pub(crate) name: String,
+    pub(crate) name: &'a str,
     /// At least one; the connections are dealt out to them in turn.
-    pub(crate) approaches: Vec<String>,
+    pub(crate) approaches: &'a [String],
 }
 
 impl Plan {
@@ -54,15 +57,27 @@ impl Plan {
             .plan()
             .unwrap_or_else(|why| Flags::command().error(ErrorKind::ValueValidation, why).exit())
     }
+
+    /// What to make a burst through, in order.
+    pub(crate) fn line_ups(&self) -> Vec<LineUp<'_>> {
+        let mut line_ups = Vec::new();
+        for approach in &self.approaches {
+            line_ups.push(LineUp { name: approach, approaches: slice::from_ref(approach) });
+        }
+        if self.mixed {
+            line_ups.push(LineUp { name: "mixed", approaches: &self.approaches });
+        }
+        line_ups
+    }
 }
 
 /// Sends thousands of changes to one balance at the same moment, and checks that every single
 /// answer is exact.
 ///
-/// For each approach in turn, and then for all of them at once: sets the user's balance, opens the connections, holds every request
-/// until all connections are ready, and releases them together. Then exactly as many changes must
-/// be accepted as the balance can pay, each with its own resulting balance, and every other answer
-/// must be {"error":"Insufficient funds"}, byte for byte.
+/// For each approach in turn, and then for all of them at once: sets the user's balance, opens the
+/// connections, holds every request until all connections are ready, and releases them together.
+/// Then exactly as many changes must be accepted as the balance can pay, each with its own resulting
+/// balance, and every other answer must be {"error":"Insufficient funds"}, byte for byte.
 #[derive(Debug, Parser)]
 #[command(name = "concurrency-tester", version, after_help = AFTER_HELP)]
 struct Flags {
@@ -169,9 +184,15 @@ impl Flags {
         if self.mixed && self.approaches.len() == 1 {
             return Err("--mixed: name at least two approaches, or none for all".to_owned());
         }
+        let (approaches, mixed) = if self.approaches.is_empty() {
+            (plimsoll::approach::names().map(str::to_owned).collect(), true)
+        } else {
+            (self.approaches, self.mixed)
+        };
         Ok(Plan {
             target: self.url,
-            line_ups: line_ups(self.approaches, self.mixed),
+            approaches,
+            mixed,
             user: self.user,
             terms,
             requests: self.requests,
@@ -183,20 +204,6 @@ impl Flags {
             json: self.json,
         })
     }
-}
-
-/// Those that were named, or all there are and a mix of them.
-fn line_ups(named: Vec<String>, mixed: bool) -> Vec<LineUp> {
-    let (approaches, mixed) = match named.is_empty() {
-        true => (plimsoll::approach::names().map(str::to_owned).collect(), true),
-        false => (named, mixed),
-    };
-    let alone = |name: &String| LineUp { name: name.clone(), approaches: vec![name.clone()] };
-    let mut line_ups: Vec<LineUp> = approaches.iter().map(alone).collect();
-    if mixed {
-        line_ups.push(LineUp { name: "mixed".to_owned(), approaches });
-    }
-    line_ups
 }
 
 fn check_terms(terms: &Terms, requests: usize) -> Result<(), String> {
@@ -265,8 +272,9 @@ mod tests {
     fn without_flags_ten_thousand_withdrawals_of_two_go_to_every_approach_and_to_a_mix() {
         let plan = plan(&[]).expect("the defaults are valid");
         let all: Vec<_> = plimsoll::approach::names().collect();
-        let (mixed, alone) = plan.line_ups.split_last().expect("there are some");
-        let alone: Vec<_> = alone.iter().flat_map(|line_up| &line_up.approaches).collect();
+        let line_ups = plan.line_ups();
+        let (mixed, alone) = line_ups.split_last().expect("there are some");
+        let alone: Vec<_> = alone.iter().flat_map(|line_up| line_up.approaches).collect();
         assert_eq!(alone, all);
         assert_eq!(mixed.name, "mixed");
         assert_eq!(mixed.approaches, all);
@@ -283,7 +291,7 @@ mod tests {
     #[test]
     fn approaches_of_another_version_are_passed_on() {
         let plan = plan(&["--approach", "tomorrow", "--approach", "self"]).unwrap();
-        let names: Vec<_> = plan.line_ups.iter().map(|line_up| &line_up.name).collect();
+        let names: Vec<_> = plan.line_ups().iter().map(|line_up| line_up.name).collect();
         assert_eq!(names, ["tomorrow", "self"]);
     }
 

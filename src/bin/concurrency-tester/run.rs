@@ -77,7 +77,7 @@ async fn test_all(plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Failur
     limits::make_room_for(plan.connections)?;
     let client = Arc::new(Client::reach(&plan.target, plan.authorization.clone()).await?);
     // A mistyped last approach should not show after minutes of bursts.
-    for approach in plan.line_ups.iter().flat_map(|line_up| &line_up.approaches) {
+    for approach in &plan.approaches {
         account(&client, approach, plan).balance().await?;
     }
     let mut database = match &plan.database {
@@ -85,12 +85,12 @@ async fn test_all(plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Failur
         None => None,
     };
     let mut log = ResponseLog::create(&plan.log)?;
-    for line_up in &plan.line_ups {
-        let outcome = test(&client, line_up, plan, database.as_mut()).await?;
+    for line_up in plan.line_ups() {
+        let outcome = test(&client, &line_up, plan, database.as_mut()).await?;
         // The outcome first: if the log or the database fails now, what was found still counts.
         outcomes.push(outcome);
         if let Some(Outcome { burst, findings, .. }) = outcomes.last_mut() {
-            log.append(&line_up.name, &burst.replies)?;
+            log.append(line_up.name, &burst.replies)?;
             if let Some(database) = &mut database {
                 findings.add_stored(&database.verify().await?);
             }
@@ -102,7 +102,7 @@ async fn test_all(plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Failur
 /// One burst and everything that is checked about its answers.
 async fn test(
     client: &Arc<Client>,
-    line_up: &LineUp,
+    line_up: &LineUp<'_>,
     plan: &Plan,
     database: Option<&mut Database>,
 ) -> Result<Outcome, Failure> {
@@ -114,7 +114,7 @@ async fn test(
     let burst = burst::fire(client, line_up, plan).await?;
     let final_balance = account.balance().await.map_err(|failure| failure.to_string());
     let findings = exactness::check(plan.terms, &burst.replies, &final_balance);
-    Ok(Outcome { approach: line_up.name.clone(), burst, final_balance, findings })
+    Ok(Outcome { approach: line_up.name.to_owned(), burst, final_balance, findings })
 }
 
 fn account<'a>(client: &'a Client, approach: &'a str, plan: &Plan) -> Account<'a> {

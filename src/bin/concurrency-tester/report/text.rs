@@ -57,7 +57,7 @@ fn verdict(plan: &Plan, run: &Run) -> String {
         Verdict::CouldNotRun => format!(
             "COULD NOT RUN to the end: {} of {} bursts made",
             run.outcomes.len(),
-            plan.line_ups.len(),
+            plan.line_ups().len(),
         ),
     }
 }
