@@ -56,7 +56,7 @@ pub static VARIABLES: &[Variable] = &[
     variable(
         "READ_TIMEOUT_SECS",
         "60",
-        "a request's head and its body must each be there by then; also ends idle connections",
+        "a request's head, its body, and the taking of its answer: for each; ends idle connections",
     ),
     variable(
         "DRAIN_TIMEOUT_SECS",

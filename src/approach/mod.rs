@@ -149,23 +149,17 @@ impl Chosen<'_> {
     /// Decides on one change, and applies it where it is affordable. With a key, at most once.
     ///
     /// The future may be dropped at any time; the change then still happens in full or not at all.
-    pub async fn apply(self, change: Change) -> Result<Outcome, ChangeError> {
-        match change.key.clone() {
-            None => self.decide(change).await,
-            Some(key) => {
-                let shared = &self.all.shared;
-                let (keys, limit) = (shared.keys.clone(), shared.options.key_wait);
-                let (user, deciding) = (change.user, self.decide(change));
-                // In a task of its own: the turn must last as long as the change, not as long as
-                // the client.
-                detached(async move {
-                    let turn = keys.take((user, key), limit).await;
-                    let _turn = turn.map_err(|_| ChangeError::KeyInProgress)?;
-                    deciding.await
-                })
-                .await
-            }
-        }
+    pub fn apply(self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
+        let Some(key) = change.key.clone() else { return self.decide(change) };
+        let shared = &self.all.shared;
+        let (keys, limit) = (shared.keys.clone(), shared.options.key_wait);
+        let (user, deciding) = (change.user, self.decide(change));
+        // In a task of its own: the turn must last as long as the change, not as long as the client.
+        Box::pin(detached(async move {
+            let turn = keys.take((user, key), limit).await;
+            let _turn = turn.map_err(|_| ChangeError::KeyInProgress)?;
+            deciding.await
+        }))
     }
 
     fn decide(self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {

@@ -13,7 +13,7 @@ use axum::http::{Request, header};
 use futures_util::future::poll_immediate;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
-use serde::de::{self, Deserializer as _, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
@@ -29,20 +29,37 @@ const DRAINED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Reads a JSON body of at most [`BYTES_MAX`] bytes that arrives within `limit`.
 pub async fn read_json(request: Request<Body>, limit: Duration) -> Result<Bytes, HttpError> {
-    if !claims_json(&request) {
-        return Err(HttpError::NotJson);
+    JsonBody::of(request)?.read(limit).await
+}
+
+/// A body that claims to be JSON, without the head that it came with: little to keep in memory
+/// while it is waited for.
+pub struct JsonBody(Body);
+
+impl JsonBody {
+    /// Looks at what the head says of the body.
+    pub fn of(request: Request<Body>) -> Result<Self, HttpError> {
+        if !claims_json(&request) {
+            return Err(HttpError::NotJson);
+        }
+        let is_too_large = request.body().size_hint().lower() > BYTES_MAX as u64;
+        if is_too_large && request.headers().contains_key(header::EXPECT) {
+            // The client waits before it sends: nothing is on the wire yet.
+            return Err(HttpError::BodyTooLarge);
+        }
+        Ok(Self(request.into_body()))
     }
-    let expects_go_ahead = request.headers().contains_key(header::EXPECT);
-    let mut body = request.into_body();
-    if expects_go_ahead && body.size_hint().lower() > BYTES_MAX as u64 {
-        // The client waits before it sends: nothing is on the wire yet.
-        return Err(HttpError::BodyTooLarge);
-    }
-    let mut collecting = pin!(collect(&mut body));
-    // Nearly always all of it is there already, and needs no timer.
-    match poll_immediate(collecting.as_mut()).await {
-        Some(collected) => collected,
-        None => timeout(limit, collecting).await.map_err(|_| HttpError::BodyTimeout)?,
+
+    /// Reads at most [`BYTES_MAX`] bytes that arrive within `limit`.
+    pub async fn read(self, limit: Duration) -> Result<Bytes, HttpError> {
+        let mut collecting = pin!(collect(self.0));
+        // Nearly always all of it is there already, and needs no timer.
+        match poll_immediate(collecting.as_mut()).await {
+            Some(collected) => collected,
+            None => {
+                Box::pin(timeout(limit, collecting)).await.map_err(|_| HttpError::BodyTimeout)?
+            }
+        }
     }
 }
 
@@ -53,7 +70,7 @@ fn claims_json(request: &Request<Body>) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
-async fn collect(body: &mut Body) -> Result<Bytes, HttpError> {
+async fn collect(mut body: Body) -> Result<Bytes, HttpError> {
     let mut whole = Bytes::new();
     let mut seen: usize = 0;
     while let Some(frame) = body.frame().await {
@@ -79,11 +96,13 @@ pub fn members<'a, const N: usize>(
     text: &'a [u8],
     names: [&'static str; N],
 ) -> Result<[Option<&'a RawValue>; N], HttpError> {
-    let mut parser = serde_json::Deserializer::from_slice(text);
+    // Once for all: the parser would check each string again.
+    let text = str::from_utf8(text).map_err(not_json)?;
+    let mut parser = serde_json::Deserializer::from_str(text);
     let found = parser
         .deserialize_any(Members { names })
         .and_then(|members| parser.end().map(|()| members))
-        .map_err(sentence)?;
+        .map_err(not_json)?;
     found.map_err(|problem| HttpError::bad_request(problem.describe(&names)))
 }
 
@@ -123,12 +142,12 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
         let mut found = [None; N];
         let mut seen = [false; N];
         let mut problem = None;
-        while let Some(name) = map.next_key::<String>()? {
+        while let Some(name) = map.next_key_seed(OneOf(&self.names))? {
             let value: &RawValue = map.next_value()?;
-            match self.names.iter().position(|known| *known == name) {
-                None => drop(problem.get_or_insert(Problem::Unknown(name))),
-                Some(i) if seen[i] => drop(problem.get_or_insert(Problem::Twice(self.names[i]))),
-                Some(i) => {
+            match name {
+                Err(unknown) => drop(problem.get_or_insert(Problem::Unknown(unknown))),
+                Ok(i) if seen[i] => drop(problem.get_or_insert(Problem::Twice(self.names[i]))),
+                Ok(i) => {
                     seen[i] = true;
                     found[i] = Some(value).filter(|value| value.get() != "null");
                 }
@@ -167,8 +186,31 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a map_err function")]
-fn sentence(error: serde_json::Error) -> HttpError {
+/// A member's name, as its position among those that are known.
+struct OneOf<'a>(&'a [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for OneOf<'_> {
+    type Value = Result<usize, String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, name: D) -> Result<Self::Value, D::Error> {
+        name.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for OneOf<'_> {
+    type Value = Result<usize, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        let position = self.0.iter().position(|known| *known == name);
+        Ok(position.ok_or_else(|| name.to_owned()))
+    }
+}
+
+fn not_json(error: impl fmt::Display) -> HttpError {
     HttpError::bad_request(format!("The request body is not valid JSON: {error}"))
 }
 
@@ -231,6 +273,8 @@ mod tests {
             let sentence = parse(text).unwrap_err();
             assert!(sentence.starts_with("The request body is not valid JSON: "), "{sentence}");
         }
+        let no_text = members(b"{\"userId\":\"\xff\"}", ["userId"]).unwrap_err().to_string();
+        assert!(no_text.starts_with("The request body is not valid JSON: "), "{no_text}");
     }
 
     #[test]

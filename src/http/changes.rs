@@ -4,11 +4,11 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{Response, StatusCode};
 
-use super::body::{amount, members, read_json, user_id, whole_number};
+use super::body::{JsonBody, amount, members, read_json, user_id, whole_number};
 use super::error::{HttpError, error_body, json};
 use super::openapi::{answers, parameters, schemas};
 use super::{App, Segment, key, path_user};
-use crate::approach::Chosen;
+use crate::approach::{self, Chosen};
 use crate::balance::{Change, Decision, Outcome, UserId};
 
 /// The sentences of this file.
@@ -28,23 +28,35 @@ pub async fn by_approach(
     name: Segment,
     request: Request,
 ) -> Result<Response<Body>, HttpError> {
-    through(app, &name.map(|Path(name)| name).unwrap_or_default(), request).await
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    let known = approach::names().find(|known| *known == name);
+    through(app, known.ok_or(HttpError::UnknownApproach)?, request).await
 }
 
 /// The same with the name at hand.
-pub(super) async fn through(
+///
+/// What is to be had from the head is taken from it before the future begins: as many of these lie
+/// in memory as changes wait, and they are fetched from there again when they are answered.
+pub(super) fn through(
     app: App,
-    name: &str,
+    name: &'static str,
     request: Request,
-) -> Result<Response<Body>, HttpError> {
-    let approach = app.approaches.get(name).ok_or(HttpError::UnknownApproach)?;
-    let key = key::read(request.headers())?;
-    let body = read_json(request, app.body_limit).await?;
-    let [Some(user), Some(by)] = members(&body, ["userId", "amount"])? else {
-        return Err(HttpError::bad_request(USER_REQUIRED));
-    };
-    let user = user_id("userId", whole_number("userId", user, 1)?)?;
-    apply(approach, Change { user, amount: amount(by)?, key }).await
+) -> impl Future<Output = Result<Response<Body>, HttpError>> + Send {
+    let key = key::read(request.headers());
+    let body = JsonBody::of(request);
+    async move {
+        let approach = app.approaches.get(name).ok_or(HttpError::UnknownApproach)?;
+        let key = key?;
+        let change = {
+            let body = body?.read(app.body_limit).await?;
+            let [Some(user), Some(by)] = members(&body, ["userId", "amount"])? else {
+                return Err(HttpError::bad_request(USER_REQUIRED));
+            };
+            let user = user_id("userId", whole_number("userId", user, 1)?)?;
+            Change { user, amount: amount(by)?, key }
+        };
+        apply(approach, change).await
+    }
 }
 
 /// Applies the change of the body to the user of the path, through the default approach.
@@ -72,9 +84,7 @@ pub async fn by_user(
 async fn apply(approach: Chosen<'_>, change: Change) -> Result<Response<Body>, HttpError> {
     let Outcome { decision, replayed } = approach.apply(change).await?;
     let mut response = match decision {
-        Decision::Accepted(balance) => {
-            json(StatusCode::OK, ["{\"balance\":", &balance.to_string(), "}"].concat())
-        }
+        Decision::Accepted(balance) => json(StatusCode::OK, format!("{{\"balance\":{balance}}}")),
         Decision::Refused => json(StatusCode::BAD_REQUEST, error_body(INSUFFICIENT)),
     };
     if replayed {

@@ -14,15 +14,18 @@ pub mod openapi;
 pub mod server;
 pub mod users;
 
+use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
 use axum::middleware;
-use axum::routing::patch;
+use axum::routing::patch_service;
+use futures_util::FutureExt;
+use tower::service_fn;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -64,7 +67,16 @@ impl Deref for App {
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    let mut guarded = guarded();
+    // Each approach once more, without a parameter: to take one out of the path is an eighth of
+    // what a request costs beside the kernel's part. As a service, since a handler's future holds
+    // the request for as long as it is answered.
+    let mut guarded = approach::names().fold(guarded(), |routes, name| {
+        let app = app.clone();
+        let change = service_fn(move |request| {
+            changes::through(app.clone(), name, request).map(Ok::<_, Infallible>)
+        });
+        routes.route(&format!("/approach/{name}/balance"), patch_service(change))
+    });
     if app.tokens.are_required() {
         guarded =
             guarded.route_layer(middleware::from_fn_with_state(app.clone(), auth::require_token));
@@ -79,18 +91,12 @@ pub fn router(app: App) -> Router {
 /// The routes that ask for a token, where any are configured. Paths and methods stand at the
 /// handlers.
 fn guarded() -> OpenApiRouter<App> {
-    let documented = OpenApiRouter::new()
+    OpenApiRouter::new()
         .routes(routes!(changes::by_approach))
         .routes(routes!(changes::by_user))
         .routes(routes!(users::create))
         .routes(routes!(users::show))
-        .routes(routes!(users::changes));
-    // Each approach once more, without a parameter: to take one out of the path is an eighth of
-    // what a request costs beside the kernel's part.
-    approach::names().fold(documented, |routes, name| {
-        let handler = async move |State(app), request| changes::through(app, name, request).await;
-        routes.route(&format!("/approach/{name}/balance"), patch(handler))
-    })
+        .routes(routes!(users::changes))
 }
 
 /// The routes that are never behind a token: a load balancer has none, and a browser sends none

@@ -15,6 +15,8 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -25,13 +27,14 @@ use futures_util::FutureExt;
 use futures_util::future::poll_immediate;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
-use tower_service::Service;
+use tokio::task::unconstrained;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tower::Service;
 use tracing::{debug, error, warn};
 
 use super::error::answer_to_panic;
@@ -206,10 +209,18 @@ fn carry(
         debug!(%error, "the connection was gone at once");
         return;
     }
-    let service = service_fn(move |request| answer(router.clone(), request));
+    let pause = Arc::new(Pause::begin());
+    let service = {
+        let pause = Arc::clone(&pause);
+        service_fn(move |request| {
+            pause.interrupt();
+            let pause = Arc::clone(&pause);
+            answer(router.clone(), request).inspect(move |_| pause.resume())
+        })
+    };
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.read)
+        // Ours is `Pause`: hyper's own makes, starts and drops a timer for each request.
+        .header_read_timeout(None)
         // Answers are small: copied behind their head they need one plain write.
         .writev(false)
         // A client that hangs up, or only closes its sending side, does not cancel its request.
@@ -218,23 +229,72 @@ fn carry(
     tokio::spawn(async move {
         // Leaves the task's waker with the channel. Once is enough, since a task is always polled
         // with the same one; hyper-util's own graceful shutdown leaves it at each poll, a twelfth
-        // of the instructions of a request.
+        // of the instructions of a request. The same goes for the timer.
         let (mut connection, mut waking) = (pin!(connection), end.clone());
         let mut changed = pin!(waking.changed());
         let _ = poll_immediate(changed.as_mut()).await;
+        let mut timer = pin!(sleep_until(pause.ends(limits.read)));
+        let _ = poll_immediate(unconstrained(timer.as_mut())).await;
         let mut is_told = false;
         let ended = poll_fn(|context| {
             if !is_told && end.has_changed().unwrap_or(true) {
                 is_told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            connection.as_mut().poll(context)
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(ended.map_err(Some));
+            }
+            while timer.is_elapsed() {
+                let ends = pause.ends(limits.read);
+                if ends <= Instant::now() {
+                    return Poll::Ready(Err(None));
+                }
+                timer.as_mut().reset(ends);
+                let _ = pin!(unconstrained(timer.as_mut())).poll(context);
+            }
+            Poll::Pending
         });
-        if let Err(error) = ended.await {
-            debug!(%error, "a connection ended early");
+        match ended.await {
+            Ok(()) => {}
+            Err(Some(error)) => debug!(%error, "a connection ended early"),
+            Err(None) => debug!("nothing was asked for on a connection"),
         }
         drop(place);
     });
+}
+
+/// Since when a connection has nothing to answer: the time in which the next request's head has to
+/// arrive, and the last answer has to be taken.
+struct Pause {
+    opened: Instant,
+    /// Milliseconds after that; [`BUSY`] while a request is answered.
+    began: AtomicU64,
+}
+
+const BUSY: u64 = u64::MAX;
+
+impl Pause {
+    fn begin() -> Self {
+        Self { opened: Instant::now(), began: AtomicU64::new(0) }
+    }
+
+    fn interrupt(&self) {
+        self.began.store(BUSY, Ordering::Relaxed);
+    }
+
+    fn resume(&self) {
+        let began = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(BUSY - 1);
+        self.began.store(began, Ordering::Relaxed);
+    }
+
+    /// When a pause of at most `limit` is over; for a busy connection, when it would be if it began
+    /// now.
+    fn ends(&self, limit: Duration) -> Instant {
+        match self.began.load(Ordering::Relaxed) {
+            BUSY => Instant::now() + limit,
+            began => self.opened + Duration::from_millis(began) + limit,
+        }
+    }
 }
 
 /// One panic is one 500; the service goes on.

@@ -1,6 +1,6 @@
 //! The contract of `PATCH /approach/{approach}/balance`, byte for byte, for every approach.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll::approach;
 use reqwest::Method;
@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::faults::{lock_row, until, waiting_for_locks};
 use crate::service::{Answer, TestService, balance_body, error_body, insufficient, read};
 
 const PATH: &str = "/approach/self/balance";
@@ -217,12 +218,54 @@ async fn silent_and_slow_clients_are_let_go() {
     for (sent, answer) in [("", ""), ("PATCH /appr", ""), (head, "HTTP/1.1 408 Request Timeout")] {
         let mut stream = TcpStream::connect(service.service.address()).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
-        let mut received = String::new();
-        let closed = timeout(Duration::from_secs(10), stream.read_to_string(&mut received));
-        closed.await.expect("the service closes the connection").unwrap();
+        let received = to_the_end(&mut stream).await;
         assert!(received.starts_with(answer), "{sent:?}: {received:?}");
     }
     service.stop().await;
+}
+
+const WITHDRAWAL: &str = "PATCH /approach/self/balance HTTP/1.1\r\nhost: x\r\n\
+    content-type: application/json\r\ncontent-length: 24\r\n\r\n{\"userId\":1,\"amount\":-2}";
+
+#[tokio::test]
+async fn a_connection_is_let_go_a_while_after_its_last_answer_and_never_before_it() {
+    let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
+    let lock = lock_row(&service, 1).await;
+    let mut busy = TcpStream::connect(service.service.address()).await.unwrap();
+    busy.write_all(WITHDRAWAL.as_bytes()).await.unwrap();
+    until("it waits for the row", async || waiting_for_locks(&service).await == 1).await;
+    // The busy one is older than these, so its time would be over with theirs.
+    for _ in 0..2 {
+        let mut silent = TcpStream::connect(service.service.address()).await.unwrap();
+        assert_eq!(to_the_end(&mut silent).await, "");
+    }
+    let released = Instant::now();
+    lock.rollback().await.unwrap();
+    let mut first = [0; 15];
+    timeout(Duration::from_secs(10), busy.read_exact(&mut first)).await.unwrap().unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    assert!(to_the_end(&mut busy).await.ends_with(&balance_body(9_998)));
+    assert!(released.elapsed() >= Duration::from_millis(999), "{:?}", released.elapsed());
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answers_is_let_go() {
+    let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
+    let mut stream = TcpStream::connect(service.service.address()).await.unwrap();
+    let asking = async {
+        // The answers fill every buffer on the way; then no request is read any more.
+        while stream.write_all(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok() {}
+    };
+    timeout(Duration::from_secs(30), asking).await.expect("the service closes the connection");
+    service.stop().await;
+}
+
+async fn to_the_end(stream: &mut TcpStream) -> String {
+    let mut received = String::new();
+    let closed = timeout(Duration::from_secs(10), stream.read_to_string(&mut received));
+    closed.await.expect("the service closes the connection").unwrap();
+    received
 }
 
 #[tokio::test]
