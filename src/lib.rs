@@ -11,13 +11,15 @@
 //!    the PostgreSQL that is run where none is given; and [`store::verify`], which proves that the
 //!    journal and the balances agree.
 //! 4. [`http`]: from a request to a change, and from its result to an answer.
-//! 5. [`config`] and [`service`]: how the parts are set and put together.
-//! 6. [`commands`]: what the executable can be told to do.
+//! 5. [`metrics`]: what is counted on that way.
+//! 6. [`config`] and [`service`]: how the parts are set and put together.
+//! 7. [`commands`]: what the executable can be told to do.
 
 pub mod approach;
 pub mod balance;
 pub mod commands;
 pub mod config;
 pub mod http;
+pub mod metrics;
 pub mod service;
 pub mod store;

@@ -22,10 +22,12 @@ mod turns;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 
 use crate::balance::{Change, ChangeError, Decision, Key, Outcome, UserId};
+use crate::metrics::{Metrics, Tally};
 use crate::store::error::Sent;
 use crate::store::idempotency::look;
 use crate::store::retry::{Failure, Policy};
@@ -46,7 +48,7 @@ pub trait Approach: Send + Sync + 'static {
 pub struct Entry {
     /// The name in the route.
     pub name: &'static str,
-    build: fn(&Store, &Shared) -> Arc<dyn Approach>,
+    build: fn(&Store, &Shared, &Tally) -> Arc<dyn Approach>,
 }
 
 /// All approaches, in the order in which they are listed everywhere.
@@ -94,14 +96,16 @@ pub struct Shared {
     /// Who races for a user's row.
     racers: Turns<UserId>,
     lanes: Arc<Lanes>,
+    metrics: Arc<Metrics>,
 }
 
 impl Shared {
     /// Starts the lanes, on the current runtime and with connections of their own.
     pub fn start(store: &Store, options: ApproachOptions) -> Self {
-        let lanes = Lanes::start(store, options.lanes, options.lane_queue);
+        let metrics = Arc::new(Metrics::default());
+        let lanes = Lanes::start(store, options.lanes, options.lane_queue, &metrics.batches());
         let (keys, racers) = (Turns::default(), Turns::default());
-        Self { options, keys, racers, lanes: Arc::new(lanes) }
+        Self { options, keys, racers, lanes: Arc::new(lanes), metrics }
     }
 
     /// Decides on what still waits in the lanes, and ends them. Nothing may be applied after it.
@@ -115,27 +119,41 @@ impl Shared {
 pub struct Approaches {
     store: Store,
     shared: Shared,
-    built: Arc<[Arc<dyn Approach>]>,
+    built: Arc<[Built]>,
+}
+
+struct Built {
+    approach: Arc<dyn Approach>,
+    tally: Tally,
 }
 
 /// One approach, ready for use.
 #[derive(Clone, Copy)]
 pub struct Chosen<'a> {
     all: &'a Approaches,
-    approach: &'a Arc<dyn Approach>,
+    built: &'a Built,
 }
 
 impl Approaches {
     /// Builds every approach of [`ALL`] on `store`.
     pub fn new(store: &Store, shared: &Shared) -> Self {
-        let built = ALL.iter().map(|entry| (entry.build)(store, shared)).collect();
+        let build = |entry: &Entry| {
+            let tally = shared.metrics.of(entry.name);
+            Built { approach: (entry.build)(store, shared, &tally), tally }
+        };
+        let built = ALL.iter().map(build).collect();
         Self { store: store.clone(), shared: shared.clone(), built }
+    }
+
+    /// What was counted so far, by all threads that share with this one.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// The approach of that name in the route.
     pub fn get(&self, name: &str) -> Option<Chosen<'_>> {
         let position = ALL.iter().position(|entry| entry.name == name)?;
-        Some(Chosen { all: self, approach: &self.built[position] })
+        Some(Chosen { all: self, built: &self.built[position] })
     }
 
     /// The approach of the routes that name none.
@@ -149,7 +167,13 @@ impl Chosen<'_> {
     /// Decides on one change, and applies it where it is affordable. With a key, at most once.
     ///
     /// The future may be dropped at any time; the change then still happens in full or not at all.
-    pub fn apply(self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
+    pub async fn apply(self, change: Change) -> Result<Outcome, ChangeError> {
+        let end = self.in_its_turn(change).await;
+        self.built.tally.count(&end);
+        end
+    }
+
+    fn in_its_turn(self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
         let Some(key) = change.key.clone() else { return self.decide(change) };
         let shared = &self.all.shared;
         let (keys, limit) = (shared.keys.clone(), shared.options.key_wait);
@@ -165,9 +189,9 @@ impl Chosen<'_> {
     fn decide(self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
         if change.amount.is_zero() {
             // Zero changes nothing: it reads, the same way for every approach.
-            return read(&self.all.store, change);
+            return read(&self.all.store, &self.built.tally, change);
         }
-        self.approach.apply(change)
+        self.built.approach.apply(change)
     }
 }
 
@@ -209,31 +233,35 @@ const LONG_RACE: Policy = Policy {
 struct OnPool<A> {
     approach: Arc<A>,
     store: Store,
+    tries_repeated: Counter,
 }
 
-fn on_pool<A: Pooled>(store: &Store, _: &Shared) -> Arc<dyn Approach> {
-    Arc::new(OnPool { approach: Arc::new(A::default()), store: store.clone() })
+impl<A: Pooled> OnPool<A> {
+    fn new(store: &Store, tally: &Tally) -> Self {
+        let (store, tries_repeated) = (store.clone(), tally.tries_repeated.clone());
+        Self { approach: Arc::default(), store, tries_repeated }
+    }
+}
+
+fn on_pool<A: Pooled>(store: &Store, _: &Shared, tally: &Tally) -> Arc<dyn Approach> {
+    Arc::new(OnPool::<A>::new(store, tally))
 }
 
 impl<A: Pooled> Approach for OnPool<A> {
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-        on_connection(&self.store, Arc::clone(&self.approach), change)
+        let (approach, store) = (Arc::clone(&self.approach), self.store.clone());
+        let tries_repeated = self.tries_repeated.clone();
+        Box::pin(async move {
+            let repeats = || {
+                tries_repeated.inc();
+            };
+            let tries = store.perform_tries(A::POLICY, repeats, move |connection| {
+                let (approach, change) = (Arc::clone(&approach), change.clone());
+                Box::pin(async move { approach.attempt(connection, &change).await })
+            });
+            tries.await
+        })
     }
-}
-
-fn on_connection<A: Pooled>(
-    store: &Store,
-    approach: Arc<A>,
-    change: Change,
-) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-    let store = store.clone();
-    Box::pin(async move {
-        let tries = store.perform_tries(A::POLICY, move |connection| {
-            let (approach, change) = (Arc::clone(&approach), change.clone());
-            Box::pin(async move { approach.attempt(connection, &change).await })
-        });
-        tries.await
-    })
 }
 
 /// A [`Pooled`] approach that lets one change of a user into its tries at a time, in order of
@@ -244,8 +272,8 @@ struct Admitted<A> {
     wait: Duration,
 }
 
-fn admitted<A: Pooled>(store: &Store, shared: &Shared) -> Arc<dyn Approach> {
-    let inner = OnPool { approach: Arc::new(A::default()), store: store.clone() };
+fn admitted<A: Pooled>(store: &Store, shared: &Shared, tally: &Tally) -> Arc<dyn Approach> {
+    let inner = OnPool::<A>::new(store, tally);
     let (users, wait) = (shared.racers.clone(), shared.options.admission_wait);
     Arc::new(Admitted { inner, users, wait })
 }
@@ -263,9 +291,13 @@ impl<A: Pooled> Approach for Admitted<A> {
 }
 
 /// A change of zero. With a key, the balance that it read is kept like any other outcome.
-fn read(store: &Store, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
+fn read(
+    store: &Store,
+    tally: &Tally,
+    change: Change,
+) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
     if change.key.is_some() {
-        return on_connection(store, Arc::new(KeyedRead), change);
+        return OnPool::<KeyedRead>::new(store, tally).apply(change);
     }
     let store = store.clone();
     Box::pin(async move {

@@ -10,6 +10,7 @@ pub mod docs;
 pub mod error;
 pub mod health;
 pub mod key;
+pub mod metrics;
 pub mod openapi;
 pub mod server;
 pub mod users;
@@ -97,6 +98,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(users::create))
         .routes(routes!(users::show))
         .routes(routes!(users::changes))
+        .routes(routes!(metrics::show))
 }
 
 /// The routes that are never behind a token: a load balancer has none, and a browser sends none

@@ -186,11 +186,16 @@ impl Store {
     }
 
     /// Performs `work` until it no longer loses a race. Each try has a connection of its own: none
-    /// is held during a pause.
+    /// is held during a pause. `repeats` is called before each further try.
     ///
     /// # Errors
     /// As [`perform`](Self::perform), and what the last try failed with.
-    pub async fn perform_tries<T, W>(&self, policy: Policy, work: W) -> Result<T, ChangeError>
+    pub async fn perform_tries<T, W>(
+        &self,
+        policy: Policy,
+        repeats: impl Fn(),
+        work: W,
+    ) -> Result<T, ChangeError>
     where
         T: Send + 'static,
         W: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Failure>>
@@ -204,6 +209,7 @@ impl Store {
             if let Some(end) = tries.settle(result).await {
                 return end;
             }
+            repeats();
         }
     }
 
@@ -242,10 +248,14 @@ impl Store {
         opening: Balance,
         key: Option<Key>,
     ) -> Result<users::Created, ChangeError> {
-        self.perform_tries(users::POLICY, move |connection| {
-            let key = key.clone();
-            Box::pin(async move { users::create(connection, opening, key.as_ref()).await })
-        })
+        self.perform_tries(
+            users::POLICY,
+            || {},
+            move |connection| {
+                let key = key.clone();
+                Box::pin(async move { users::create(connection, opening, key.as_ref()).await })
+            },
+        )
         .await
     }
 

@@ -3,7 +3,6 @@
 //! Only what PostgreSQL has rolled back in full is tried again: a lost race, a deadlock, a key that
 //! somebody else used in the meantime. The caller re-runs the whole transaction, never a part.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -65,14 +64,6 @@ pub(super) struct Tries {
     made: u32,
 }
 
-/// Tries beyond the first, over the life of the process.
-static REPEATED: AtomicU64 = AtomicU64::new(0);
-
-/// How many tries were made beyond the first ones since the process started.
-pub fn repeated_tries() -> u64 {
-    REPEATED.load(Ordering::Relaxed)
-}
-
 impl Tries {
     /// Before the first try.
     pub(super) fn new(policy: Policy) -> Self {
@@ -97,7 +88,6 @@ impl Tries {
                 }
             }
         }
-        REPEATED.fetch_add(1, Ordering::Relaxed);
         sleep(self.pause()).await;
         None
     }

@@ -207,6 +207,8 @@ async fn with_tokens_configured_nobody_else_gets_in() {
     assert_eq!(send("beta").await, (200, balance_body(9_998)));
     let alive = service.send(Method::GET, "/healthz", None).await;
     assert_eq!(alive.status(), 200);
+    let metrics = service.send(Method::GET, "/metrics", None).await;
+    assert_eq!(metrics.status(), 401);
     service.stop().await;
 }
 

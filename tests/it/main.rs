@@ -8,6 +8,7 @@ mod conformance;
 mod contract;
 mod faults;
 mod idempotency;
+mod metrics;
 mod openapi;
 mod private_cluster;
 mod properties;

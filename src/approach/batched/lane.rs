@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::error;
@@ -82,10 +83,17 @@ impl Running {
 }
 
 /// Starts a lane on the current runtime.
-pub(super) fn start(store: Store, couriers: Arc<Couriers>, queue_max: usize) -> (Lane, Running) {
+///
+/// `sizes` takes the number of changes of each batch.
+pub(super) fn start(
+    store: Store,
+    couriers: Arc<Couriers>,
+    queue_max: usize,
+    sizes: Histogram,
+) -> (Lane, Running) {
     let (queue, queued) = mpsc::channel(queue_max);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(supervise(store, couriers, queued, stopped));
+    let task = tokio::spawn(supervise(store, couriers, queued, stopped, sizes));
     (Lane { queue }, Running { stop, task })
 }
 
@@ -95,13 +103,14 @@ async fn supervise(
     couriers: Arc<Couriers>,
     queued: mpsc::Receiver<Waiting>,
     stopped: watch::Receiver<bool>,
+    sizes: Histogram,
 ) {
     let queued = Arc::new(Mutex::new(queued));
     loop {
         let (link, couriers) = (Link::new(store.clone()), Arc::clone(&couriers));
-        let (queued, stopped) = (Arc::clone(&queued), stopped.clone());
+        let (queued, stopped, sizes) = (Arc::clone(&queued), stopped.clone(), sizes.clone());
         let serving = tokio::spawn(async move {
-            serve(link, &couriers, &mut *queued.lock().await, stopped).await;
+            serve(link, &couriers, &mut *queued.lock().await, stopped, &sizes).await;
         });
         match serving.await {
             Ok(()) => return,
@@ -115,6 +124,7 @@ async fn serve(
     couriers: &Couriers,
     queued: &mut mpsc::Receiver<Waiting>,
     mut stopped: watch::Receiver<bool>,
+    sizes: &Histogram,
 ) {
     let mut taken = Vec::new();
     loop {
@@ -140,6 +150,7 @@ async fn serve(
             }
         }
         if !taken.is_empty() {
+            sizes.observe(f64::from(u32::try_from(taken.len()).unwrap_or(u32::MAX)));
             batch::settle(&mut link, couriers, std::mem::take(&mut taken)).await;
         }
     }

@@ -57,10 +57,12 @@ mod statement;
 
 use std::sync::Arc;
 
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Mutex;
 
 use super::{Approach, Shared};
 use crate::balance::{Change, ChangeError, Outcome, UserId};
+use crate::metrics::Tally;
 use crate::store::{BoxFuture, Store};
 use courier::{CourierId, Couriers};
 use lane::Lane;
@@ -75,10 +77,10 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// Starts them on the current runtime.
-    pub(super) fn start(store: &Store, count: usize, queue_max: usize) -> Self {
+    pub(super) fn start(store: &Store, count: usize, queue_max: usize, sizes: &Histogram) -> Self {
         let couriers = Arc::new(Couriers::default());
-        let lanes =
-            (0..count).map(|_| lane::start(store.clone(), Arc::clone(&couriers), queue_max));
+        let lanes = (0..count)
+            .map(|_| lane::start(store.clone(), Arc::clone(&couriers), queue_max, sizes.clone()));
         let (lanes, running): (Vec<_>, Vec<_>) = lanes.unzip();
         Self { lanes: lanes.into(), couriers, running: Mutex::new(running) }
     }
@@ -104,7 +106,7 @@ struct Batched {
     courier: CourierId,
 }
 
-pub(super) fn build(_: &Store, shared: &Shared) -> Arc<dyn Approach> {
+pub(super) fn build(_: &Store, shared: &Shared, _: &Tally) -> Arc<dyn Approach> {
     let lanes = Arc::clone(&shared.lanes);
     let courier = lanes.couriers.start();
     Arc::new(Batched { lanes, courier })

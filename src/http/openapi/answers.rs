@@ -18,7 +18,7 @@ use self::collected::{Answers, always, one_of, string};
 use super::schemas::{NewBalance, Status};
 use crate::balance::ChangeError;
 use crate::http::error::HttpError;
-use crate::http::{changes, docs, users};
+use crate::http::{changes, docs, metrics, users};
 
 type Responses = BTreeMap<String, RefOr<Response>>;
 
@@ -142,6 +142,16 @@ impl IntoResponses for Ready {
             .success(StatusCode::OK, "The database answers", &body, Status::name())
             .error(HttpError::NotReady, "changes would not be applied")
             .list()
+    }
+}
+
+/// Of looking at what was counted.
+pub struct Counted;
+
+impl IntoResponses for Counted {
+    fn responses() -> Responses {
+        let kind = metrics::TEXT_TYPE;
+        Answers::default().content("Counters since the start", kind, text()).list()
     }
 }
 

@@ -31,7 +31,7 @@ fn get(path: &'static str, real_path: &str) -> Probe {
 
 async fn ordinary_answers(witness: &mut Witness) {
     let service = TestService::start().await;
-    for path in ["/healthz", "/readyz", "/openapi.json", "/docs"] {
+    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"] {
         assert_eq!(witness.send(&service, &get(path, path)).await.0, 200, "{path}");
     }
     for file in ["swagger-ui.css", "swagger-ui-bundle.js", "page.js"] {
@@ -129,13 +129,15 @@ async fn answers_to_wrong_methods(witness: &mut Witness) {
 
 async fn answers_without_a_token(witness: &mut Witness) {
     let service = TestService::start_with(&[("AUTH_TOKENS", "alpha")]).await;
-    for probe in probes(1) {
-        assert_eq!(witness.send(&service, &probe).await.0, 401, "{}", probe.path);
+    let mut guarded = probes(1);
+    guarded.push(get("/metrics", "/metrics"));
+    for probe in &guarded {
+        assert_eq!(witness.send(&service, probe).await.0, 401, "{}", probe.path);
         let token = [("authorization", "Bearer alpha")];
-        assert!(witness.send_with(&service, &probe, &token).await.0 < 300, "{}", probe.path);
+        assert!(witness.send_with(&service, probe, &token).await.0 < 300, "{}", probe.path);
     }
     for (path, method, operation) in witness.contract.operations() {
-        let guarded = probes(1).iter().any(|probe| (probe.path, probe.method) == (&path, &method));
+        let guarded = guarded.iter().any(|probe| (probe.path, probe.method) == (&path, &method));
         let documented = json!([{}, { "bearer": [] }]);
         assert_eq!(operation.get("security"), guarded.then_some(&documented), "{method} {path}");
     }

@@ -1,0 +1,113 @@
+//! What the service counts about itself, in the names under which `GET /metrics` shows it.
+//!
+//! Counters only ever grow, from the start of the process on; what a rate is, the reader decides.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::balance::{ChangeError, Decision, Outcome};
+
+/// The counters of a service. All of its threads share them.
+pub struct Metrics {
+    registry: Registry,
+    changes: Family<ChangeLabels, Counter>,
+    tries: Family<ApproachLabel, Counter>,
+    batches: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApproachLabel {
+    approach: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChangeLabels {
+    approach: &'static str,
+    end: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let changes = Family::default();
+        let tries = Family::default();
+        let batches = Histogram::new(exponential_buckets(1.0, 2.0, 12));
+        let mut registry = Registry::with_prefix("plimsoll");
+        registry.register(
+            "changes",
+            "Changes that were decided on, by how they ended",
+            changes.clone(),
+        );
+        registry.register("tries_repeated", "Tries of a change beyond its first", tries.clone());
+        registry.register("batch_changes", "Changes in a batch of batched", batches.clone());
+        Self { registry, changes, tries, batches }
+    }
+}
+
+impl Metrics {
+    /// Everything, in the text format of OpenMetrics 1.0.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a string takes everything");
+        text
+    }
+
+    /// The counters of one approach, which are then at zero and not absent.
+    pub(crate) fn of(&self, approach: &'static str) -> Tally {
+        let counter = |end| self.changes.get_or_create_owned(&ChangeLabels { approach, end });
+        Tally {
+            accepted: counter("accepted"),
+            refused: counter("refused"),
+            replayed: counter("replayed"),
+            rejected: counter("rejected"),
+            not_applied: counter("not_applied"),
+            unknown: counter("unknown"),
+            failed: counter("failed"),
+            tries_repeated: self.tries.get_or_create_owned(&ApproachLabel { approach }),
+        }
+    }
+
+    /// The sizes of batches.
+    pub(crate) fn batches(&self) -> Histogram {
+        self.batches.clone()
+    }
+}
+
+/// The counters of one approach, looked up once.
+pub(crate) struct Tally {
+    accepted: Counter,
+    refused: Counter,
+    /// An old outcome was answered again.
+    replayed: Counter,
+    /// The reason is the request's: an unknown user, a key used otherwise, a sum out of range.
+    rejected: Counter,
+    not_applied: Counter,
+    unknown: Counter,
+    failed: Counter,
+    /// Tries of a change beyond its first.
+    pub(crate) tries_repeated: Counter,
+}
+
+impl Tally {
+    /// A change ended so.
+    pub(crate) fn count(&self, end: &Result<Outcome, ChangeError>) {
+        let counter = match end {
+            Ok(Outcome { replayed: true, .. }) => &self.replayed,
+            Ok(Outcome { decision: Decision::Accepted(_), .. }) => &self.accepted,
+            Ok(Outcome { decision: Decision::Refused, .. }) => &self.refused,
+            Err(
+                ChangeError::UserNotFound
+                | ChangeError::BalanceOutOfRange
+                | ChangeError::KeyInProgress
+                | ChangeError::KeyReused,
+            ) => &self.rejected,
+            Err(ChangeError::NotApplied(_)) => &self.not_applied,
+            Err(ChangeError::OutcomeUnknown(_)) => &self.unknown,
+            Err(ChangeError::Internal(_)) => &self.failed,
+        };
+        counter.inc();
+    }
+}

@@ -1,0 +1,112 @@
+//! `GET /metrics`: every change is counted once, by its approach and by how it ended.
+
+use plimsoll::approach;
+use reqwest::Method;
+
+use crate::faults::{lock_row, until, waiting_for_locks};
+use crate::service::{TestService, balance_body};
+
+struct Counted(String);
+
+impl Counted {
+    async fn now(service: &TestService) -> Self {
+        let response = service.send(Method::GET, "/metrics", None).await;
+        assert_eq!(response.status(), 200);
+        let kind = response.headers()["content-type"].to_str().unwrap();
+        assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
+        let text = response.text().await.unwrap();
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        Self(text)
+    }
+
+    /// The value of a line, which must be there from the start.
+    fn of(&self, name: &str) -> &str {
+        let mut values =
+            self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = values.next().unwrap_or_else(|| panic!("no {name} in {}", self.0));
+        assert_eq!(values.next(), None, "{name} twice");
+        value
+    }
+
+    fn changes(&self, approach: &str) -> [&str; 7] {
+        let ends =
+            ["accepted", "refused", "replayed", "rejected", "not_applied", "unknown", "failed"];
+        let name = |end| format!("plimsoll_changes_total{{approach=\"{approach}\",end=\"{end}\"}}");
+        ends.map(|end| self.of(&name(end)))
+    }
+
+    fn tries_repeated(&self, approach: &str) -> &str {
+        self.of(&format!("plimsoll_tries_repeated_total{{approach=\"{approach}\"}}"))
+    }
+}
+
+#[tokio::test]
+async fn each_change_is_counted_once_by_how_it_ended() {
+    let service = TestService::start().await;
+    for name in approach::names() {
+        let counted = Counted::now(&service).await;
+        assert_eq!(counted.changes(name), ["0"; 7], "{name}");
+        let user = service.user_with(10).await;
+        assert_eq!(service.change(name, user, -2).await.0, 200, "{name}");
+        assert_eq!(service.change(name, user, 0).await.0, 200, "{name}");
+        for amount in [-9, -10, -11] {
+            assert_eq!(service.change(name, user, amount).await.0, 400, "{name}");
+        }
+        for _ in 0..3 {
+            assert_eq!(service.keyed(name, user, -1, "key").await.0.0, 200, "{name}");
+        }
+        // Another amount, an unknown user and a sum out of range.
+        assert_eq!(service.keyed(name, user, -2, "key").await.0.0, 422, "{name}");
+        assert_eq!(service.change(name, 999_999, 1).await.0, 404, "{name}");
+        assert_eq!(service.change(name, user, i64::MAX).await.0, 400, "{name}");
+        // Not a change at all.
+        assert_eq!(service.send(Method::PATCH, "/approach/self/balance", None).await.status(), 415);
+        let counted = Counted::now(&service).await;
+        assert_eq!(counted.changes(name), ["3", "3", "2", "3", "0", "0", "0"], "{name}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn batches_are_counted_by_their_size() {
+    let service = TestService::start().await;
+    assert_eq!(service.change("batched", 1, -2).await.0, 200);
+    assert_eq!(service.change("batched", 1, -2).await.0, 200);
+    let counted = Counted::now(&service).await;
+    assert_eq!(counted.of("plimsoll_batch_changes_count"), "2");
+    assert_eq!(counted.of("plimsoll_batch_changes_sum"), "2.0");
+    assert_eq!(counted.of("plimsoll_batch_changes_bucket{le=\"1.0\"}"), "2");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn every_try_beyond_the_first_is_counted() {
+    let service = TestService::start().await;
+    for (name, repeated) in [
+        ("self", "0"),
+        ("transaction-pessimistic-locking", "0"),
+        ("optimistic-locking", "1"),
+        ("serializable", "1"),
+    ] {
+        let user = service.user_with(10).await;
+        let mut other = lock_row(&service, user).await;
+        let changing = async { service.change(name, user, -2).await };
+        let winning = async {
+            until("it waits for the row", async || waiting_for_locks(&service).await == 1).await;
+            // What another process would do.
+            for statement in [
+                "UPDATE users SET balance = 11, version = 2 WHERE id = $1",
+                "INSERT INTO balance_changes (user_id, version, amount, balance) VALUES ($1, 2, 1, 11)",
+            ] {
+                sqlx::query(statement).bind(user).execute(&mut *other).await.unwrap();
+            }
+            other.commit().await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(changing, winning);
+        assert_eq!(answer, (200, balance_body(9)), "{name}");
+        let counted = Counted::now(&service).await;
+        assert_eq!(counted.tries_repeated(name), repeated, "{name}");
+        assert_eq!(counted.changes(name)[0], "1", "{name}");
+    }
+    service.stop().await;
+}
