@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -17,6 +18,7 @@ pub struct Metrics {
     changes: Family<ChangeLabels, Counter>,
     tries: Family<ApproachLabel, Counter>,
     batches: Histogram,
+    queued: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,6 +37,7 @@ impl Default for Metrics {
         let changes = Family::default();
         let tries = Family::default();
         let batches = Histogram::new(exponential_buckets(1.0, 2.0, 12));
+        let queued = Gauge::default();
         let mut registry = Registry::with_prefix("plimsoll");
         registry.register(
             "changes",
@@ -43,13 +46,19 @@ impl Default for Metrics {
         );
         registry.register("tries_repeated", "Tries of a change beyond its first", tries.clone());
         registry.register("batch_changes", "Changes in a batch of batched", batches.clone());
-        Self { registry, changes, tries, batches }
+        registry.register(
+            "lane_queue",
+            "Changes that wait in the lanes of batched",
+            queued.clone(),
+        );
+        Self { registry, changes, tries, batches, queued }
     }
 }
 
 impl Metrics {
-    /// Everything, in the text format of OpenMetrics 1.0.
-    pub fn text(&self) -> String {
+    /// Everything, in the text format of OpenMetrics 1.0. `queued` changes wait in the lanes now.
+    pub(crate) fn text(&self, queued: usize) -> String {
+        self.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes everything");
         text

@@ -145,9 +145,9 @@ impl Approaches {
         Self { store: store.clone(), shared: shared.clone(), built }
     }
 
-    /// What was counted so far, by all threads that share with this one.
-    pub fn metrics(&self) -> &Metrics {
-        &self.shared.metrics
+    /// What was counted so far by all threads that share with this one, for `GET /metrics`.
+    pub fn metrics(&self) -> String {
+        self.shared.metrics.text(self.shared.lanes.queued())
     }
 
     /// The approach of that name in the route.

@@ -19,7 +19,7 @@ pub(super) const TEXT_TYPE: &str = "application/openmetrics-text; version=1.0.0;
     responses(answers::Counted)
 )]
 pub async fn show(State(app): State<App>) -> Response<Body> {
-    let mut response = Response::new(Body::from(app.approaches.metrics().text()));
+    let mut response = Response::new(Body::from(app.approaches.metrics()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_TYPE));
     response
 }

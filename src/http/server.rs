@@ -227,6 +227,8 @@ fn carry(
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     tokio::spawn(async move {
+        // Given back last, when the socket is closed.
+        let _place = place;
         // Leaves the task's waker with the channel. Once is enough, since a task is always polled
         // with the same one; hyper-util's own graceful shutdown leaves it at each poll, a twelfth
         // of the instructions of a request. The same goes for the timer.
@@ -259,7 +261,6 @@ fn carry(
             Err(Some(error)) => debug!(%error, "a connection ended early"),
             Err(None) => debug!("nothing was asked for on a connection"),
         }
-        drop(place);
     });
 }
 

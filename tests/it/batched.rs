@@ -9,6 +9,7 @@ use sqlx::{Postgres, Transaction};
 use tokio::task::JoinHandle;
 
 use crate::faults::{lock_row, send_and_hang_up, until, waiting_for_locks};
+use crate::metrics::Counted;
 use crate::service::{Answer, TestService, balance_body, error_body, insufficient};
 
 /// A lane that is kept busy, and the change that keeps it so.
@@ -29,8 +30,16 @@ impl Busy {
         Self { service, lock, first }
     }
 
-    /// Sends a change and returns when it is in the lane's queue: as the queue cannot be looked
-    /// into, a change behind a full queue tells (see the test of the full queue).
+    /// Waits until so many changes are in the lane's queue.
+    async fn until_queued(&self, count: usize) {
+        let count = count.to_string();
+        until("they are in the queue", async || {
+            Counted::now(&self.service).await.of("plimsoll_lane_queue") == count
+        })
+        .await;
+    }
+
+    /// Sends a change to the busy lane.
     fn queue(
         &self,
         user: i64,
@@ -70,6 +79,7 @@ async fn one_bad_change_never_fails_its_neighbours() {
     let unknown = busy.queue(4_711, -1, None);
     let too_much = busy.queue(poor, -4, None);
     let affordable = busy.queue(poor, -3, None);
+    busy.until_queued(5).await;
     busy.lock.rollback().await.unwrap();
     assert_eq!(busy.first.await.unwrap().0, (200, balance_body(9_999)));
     // In whichever order the two of a user came, each answer is the one of its own change.
@@ -122,6 +132,94 @@ async fn a_full_queue_refuses_before_anything_was_sent() {
     assert_eq!(busy.service.balance_of(user).await, 9);
     busy.first.await.unwrap();
     finish(busy.service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_waited_goes_into_one_batch() {
+    let busy = Busy::start(&[], None).await;
+    let user = busy.service.user_with(10).await;
+    let clients: Vec<_> = (0..7).map(|_| busy.queue(user, -1, None)).collect();
+    busy.until_queued(7).await;
+    busy.lock.rollback().await.unwrap();
+    busy.first.await.unwrap();
+    for client in clients {
+        assert_eq!(client.await.unwrap().0.0, 200);
+    }
+    let counted = Counted::now(&busy.service).await;
+    assert_eq!(counted.of("plimsoll_batch_changes_count"), "2");
+    assert_eq!(counted.of("plimsoll_batch_changes_sum"), "8.0");
+    finish(busy.service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_write_nothing() {
+    let busy = Busy::start(&[], None).await;
+    let user = busy.service.user_with(1).await;
+    let before = row_version(&busy.service, user).await;
+    let clients: Vec<_> = (0..3).map(|_| busy.queue(user, -2, None)).collect();
+    busy.until_queued(3).await;
+    busy.lock.rollback().await.unwrap();
+    for client in clients {
+        assert_eq!(client.await.unwrap().0, insufficient());
+    }
+    assert_eq!(busy.service.change("batched", user, -2).await, insufficient());
+    assert_eq!(row_version(&busy.service, user).await, before);
+    busy.first.await.unwrap();
+    finish(busy.service).await;
+}
+
+/// Where the row is, who wrote it, and who has locked it since.
+async fn row_version(service: &TestService, user: i64) -> (String, String, String) {
+    sqlx::query_as("SELECT ctid::text, xmin::text, xmax::text FROM users WHERE id = $1")
+        .bind(user)
+        .fetch_one(&service.pool)
+        .await
+        .unwrap()
+}
+
+/// Two processes that locked the same users in different orders would deadlock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_users_of_a_batch_are_locked_in_the_order_of_their_ids() {
+    let busy = Busy::start(&[], None).await;
+    let mut users = Vec::new();
+    for _ in 0..6 {
+        users.push(busy.service.user_with(10).await);
+    }
+    assert!(users.is_sorted());
+    let [low, middle @ .., high] = users.as_slice() else { panic!("{users:?}") };
+    let lowest = lock_row(&busy.service, *low).await;
+    let highest = lock_row(&busy.service, *high).await;
+    let mut clients = Vec::new();
+    for (place, user) in users.iter().rev().enumerate() {
+        clients.push(busy.queue(*user, -1, None));
+        busy.until_queued(place + 1).await;
+    }
+    busy.lock.rollback().await.unwrap();
+    busy.first.await.unwrap();
+    until("the batch waits for the lowest", async || waiting_for_locks(&busy.service).await == 1)
+        .await;
+    assert_eq!(unlocked(&busy.service, middle).await, middle);
+    lowest.rollback().await.unwrap();
+    until("it has locked all but the highest", async || {
+        unlocked(&busy.service, middle).await.is_empty()
+    })
+    .await;
+    highest.rollback().await.unwrap();
+    for client in clients {
+        assert_eq!(client.await.unwrap().0, (200, balance_body(9)));
+    }
+    finish(busy.service).await;
+}
+
+/// Those of the users whom nobody has locked.
+async fn unlocked(service: &TestService, users: &[i64]) -> Vec<i64> {
+    sqlx::query_scalar(
+        "SELECT id FROM users WHERE id = ANY ($1) ORDER BY id FOR UPDATE SKIP LOCKED",
+    )
+    .bind(users)
+    .fetch_all(&service.pool)
+    .await
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster;
-use crate::service::{TestService, balance_body, error_body, read};
+use crate::service::{TestService, balance_body, error_body, insufficient, read};
 
 /// Waits until `check` holds; fails loudly when it never does.
 pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
@@ -314,6 +314,10 @@ async fn a_killed_postmaster_comes_back_and_nothing_acknowledged_is_lost() {
     let options = cluster::options_in(&cluster::fresh_folder("postmaster"));
     let service = TestService::start_private(options.clone()).await;
     let user = service.user_with(1_000_000).await;
+    let mut poor = Vec::new();
+    for _ in 0..8 {
+        poor.push(service.user_with(0).await);
+    }
     let stop = AtomicBool::new(false);
     let kill = async {
         until("there is load", async || service.journal_rows(user).await > 200).await;
@@ -325,9 +329,18 @@ async fn a_killed_postmaster_comes_back_and_nothing_acknowledged_is_lost() {
         until("a new postmaster serves changes", async || {
             let again = std::fs::read_to_string(&pid_file).unwrap_or_default();
             again.lines().next().is_some_and(|new| new != pid)
-                && service.change("batched", user, 0).await.0 == 200
+                && service.change("self", user, 0).await.0 == 200
         })
         .await;
+        // Users of each lane. A refusal needs no disk, which may stall for longer than a second.
+        let back = Instant::now();
+        for poor in &poor {
+            until("the lanes are back", async || {
+                service.change("batched", *poor, -1).await == insufficient()
+            })
+            .await;
+        }
+        assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
         let before = service.journal_rows(user).await;
         until("changes go on", async || service.journal_rows(user).await > before + 20).await;
         stop.store(true, Ordering::Relaxed);

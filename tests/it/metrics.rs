@@ -6,10 +6,11 @@ use reqwest::Method;
 use crate::faults::{lock_row, until, waiting_for_locks};
 use crate::service::{TestService, balance_body};
 
-struct Counted(String);
+/// What `/metrics` said.
+pub(crate) struct Counted(String);
 
 impl Counted {
-    async fn now(service: &TestService) -> Self {
+    pub(crate) async fn now(service: &TestService) -> Self {
         let response = service.send(Method::GET, "/metrics", None).await;
         assert_eq!(response.status(), 200);
         let kind = response.headers()["content-type"].to_str().unwrap();
@@ -20,7 +21,7 @@ impl Counted {
     }
 
     /// The value of a line, which must be there from the start.
-    fn of(&self, name: &str) -> &str {
+    pub(crate) fn of(&self, name: &str) -> &str {
         let mut values =
             self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let value = values.next().unwrap_or_else(|| panic!("no {name} in {}", self.0));

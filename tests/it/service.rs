@@ -66,7 +66,7 @@ impl TestService {
         let service = Service::start(&config).await.expect("the service starts");
         let url = format!("http://{}", service.address());
         let pool = PgPoolOptions::new()
-            .max_connections(2)
+            .max_connections(4)
             .connect_with(database.clone().application_name("test"))
             .await
             .expect("the database answers");

@@ -3,7 +3,7 @@
 //! The batch is a stack of jobs. Each step sends one job, answers whoever it can, and leaves the rest
 //! as further jobs: those who must be decided one by one, the halves of a job that was rejected.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use tracing::warn;
 
@@ -41,7 +41,9 @@ struct Job {
 /// Decides on all of it, and answers everybody as soon as it can.
 pub(super) async fn settle(link: &mut Link, couriers: &Couriers, taken: Vec<Waiting>) {
     let mut out = Outbox::default();
-    let mut jobs = vec![Job { groups: by_user(taken), tries: 0, races: 0 }];
+    let users = fold::by_user(taken, |waiting| waiting.change.user);
+    let groups = users.into_iter().map(|(user, waiting)| Group::new(user, waiting)).collect();
+    let mut jobs = vec![Job { groups, tries: 0, races: 0 }];
     while let Some(job) = jobs.pop() {
         if job.races > RACES_MAX {
             for group in job.groups {
@@ -53,14 +55,6 @@ pub(super) async fn settle(link: &mut Link, couriers: &Couriers, taken: Vec<Wait
             out.empty(couriers);
         }
     }
-}
-
-fn by_user(taken: Vec<Waiting>) -> Vec<Group> {
-    let mut users: BTreeMap<UserId, Vec<Waiting>> = BTreeMap::new();
-    for waiting in taken {
-        users.entry(waiting.change.user).or_default().push(waiting);
-    }
-    users.into_iter().map(|(user, waiting)| Group::new(user, waiting)).collect()
 }
 
 impl Group {

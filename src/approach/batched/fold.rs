@@ -7,9 +7,9 @@
 //!
 //! A key that comes twice counts once: the later change is answered like the first one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::balance::{Balance, Change, Decision, Key, decide};
+use crate::balance::{Balance, Change, Decision, Key, UserId, decide};
 
 /// Under which condition a plan may be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,19 @@ impl Plan {
         };
         self.count > 0 || self.verdicts.iter().zip(changes).any(kept)
     }
+}
+
+/// Each user's part of a batch in order of arrival; users in order of their ids, in which they are
+/// locked.
+pub(super) fn by_user<T>(
+    batch: impl IntoIterator<Item = T>,
+    user_of: impl Fn(&T) -> UserId,
+) -> BTreeMap<UserId, Vec<T>> {
+    let mut users: BTreeMap<UserId, Vec<T>> = BTreeMap::new();
+    for one in batch {
+        users.entry(user_of(&one)).or_default().push(one);
+    }
+    users
 }
 
 /// Plans to accept everything, under the condition that it all fits.
@@ -148,7 +161,7 @@ mod tests {
     use fastrand::Rng;
 
     use super::*;
-    use crate::balance::{Amount, ChangeError, UserId};
+    use crate::balance::{Amount, ChangeError};
 
     /// The model: one change after the other on one balance, with the keys that were used.
     fn one_by_one(mut balance: Balance, changes: &[Change]) -> (Vec<Verdict>, Balance) {
@@ -205,6 +218,30 @@ mod tests {
         assert_eq!(fits, all_fit(&verdicts), "{}", context());
     }
 
+    /// Checks a batch of several users against the model: what each change is answered with.
+    fn check_all(balance: impl Fn(UserId) -> Balance, batch: &[Change]) {
+        let mut expected = vec![None; batch.len()];
+        for user in 1..=USERS {
+            let user = UserId::new(user).unwrap();
+            let arrived: Vec<_> = (0..batch.len()).filter(|i| batch[*i].user == user).collect();
+            let changes: Vec<_> = arrived.iter().map(|i| batch[*i].clone()).collect();
+            let (verdicts, _) = one_by_one(balance(user), &changes);
+            for (i, verdict) in arrived.iter().zip(verdicts) {
+                expected[*i] = Some(verdict);
+            }
+        }
+        let mut last = None;
+        for (user, part) in by_user(batch.iter().enumerate(), |(_, change)| change.user) {
+            assert!(last < Some(user), "{batch:?}");
+            last = Some(user);
+            let plan = each(balance(user), 7, part.iter().map(|(_, change)| *change));
+            for ((i, _), verdict) in part.iter().zip(plan.verdicts) {
+                assert_eq!(expected[*i].take(), Some(verdict), "{batch:?}");
+            }
+        }
+        assert!(expected.iter().all(Option::is_none), "{batch:?}");
+    }
+
     fn change(amount: i64, key: Option<&str>) -> Change {
         Change {
             user: UserId::FIRST,
@@ -243,6 +280,21 @@ mod tests {
         for _ in 0..1_000_000 {
             let (balance, changes) = any_case(&mut random);
             check(balance, &changes);
+        }
+    }
+
+    const USERS: i64 = 4;
+
+    #[test]
+    fn a_million_generated_batches_of_several_users_come_out_as_one_by_one() {
+        let mut random = Rng::with_seed(0x0009_1153_0112);
+        for _ in 0..1_000_000 {
+            let (_, mut batch) = any_case(&mut random);
+            for change in &mut batch {
+                change.user = UserId::new(random.i64(1..=USERS)).unwrap();
+            }
+            let balances = [(); 4].map(|()| random.i64(0..30));
+            check_all(|user| balances[usize::try_from(user.get()).unwrap() - 1], &batch);
         }
     }
 

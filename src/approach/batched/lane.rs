@@ -43,6 +43,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// How many changes wait for their batch.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Puts a change at the end of the queue; the answer comes when it is decided.
     ///
     /// # Errors

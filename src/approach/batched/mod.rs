@@ -92,6 +92,11 @@ impl Lanes {
         }
     }
 
+    /// How many changes wait for their batch.
+    pub(super) fn queued(&self) -> usize {
+        self.lanes.iter().map(Lane::queued).sum()
+    }
+
     fn of(&self, user: UserId) -> &Lane {
         // Fibonacci hashing: neighbouring ids spread evenly, and so does every regular pattern.
         let hash = user.get().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
