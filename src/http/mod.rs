@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod body;
 pub mod changes;
+mod connection;
 pub mod docs;
 pub mod error;
 pub mod health;

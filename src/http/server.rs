@@ -4,40 +4,22 @@
 //! runtime of its own: a request is read, decided and answered on one core, and no core idles while
 //! another has a queue. Compared with `SO_REUSEPORT` the deal is even, and a port that is taken is an
 //! error instead of being shared with a stranger.
-//!
-//! hyper's own HTTP/1 connection is driven here instead of `axum::serve`, because that one has no
-//! time-out for a silent or slow client, and no cap on connections.
 
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, Response};
-use futures_util::FutureExt;
-use futures_util::future::poll_immediate;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::task::unconstrained;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tower::Service;
-use tracing::{debug, error, warn};
+use tokio::time::{sleep, timeout};
+use tracing::{error, warn};
 
-use super::error::answer_to_panic;
+use super::connection::carry;
 use crate::config::HttpLimits;
 
 /// How many connections the kernel keeps ready before they are accepted. tokio's own 128 would let
@@ -187,7 +169,14 @@ async fn carry_all(mut handed: mpsc::Receiver<Handed>, router: &Router, limits: 
     let (open, end) = watch::channel(());
     while let Some(Handed { stream, place }) = handed.recv().await {
         match TcpStream::from_std(stream) {
-            Ok(stream) => carry(stream, place, router.clone(), limits, end.clone()),
+            Ok(stream) => {
+                let carrying = carry(stream, router.clone(), limits.read, end.clone());
+                tokio::spawn(async move {
+                    carrying.await;
+                    // Now the socket is closed.
+                    drop(place);
+                });
+            }
             Err(error) => warn!(%error, "cannot take a connection over"),
         }
     }
@@ -195,137 +184,5 @@ async fn carry_all(mut handed: mpsc::Receiver<Handed>, router: &Router, limits: 
     open.send_replace(());
     if timeout(limits.drain, open.closed()).await.is_err() {
         warn!("connections were still open at the end of the drain time");
-    }
-}
-
-fn carry(
-    stream: TcpStream,
-    place: OwnedSemaphorePermit,
-    router: Router,
-    limits: HttpLimits,
-    end: watch::Receiver<()>,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "the connection was gone at once");
-        return;
-    }
-    let pause = Arc::new(Pause::begin());
-    let service = {
-        let pause = Arc::clone(&pause);
-        service_fn(move |request| {
-            pause.interrupt();
-            let pause = Arc::clone(&pause);
-            answer(router.clone(), request).inspect(move |_| pause.resume())
-        })
-    };
-    let connection = http1::Builder::new()
-        // Ours is `Pause`: hyper's own makes, starts and drops a timer for each request.
-        .header_read_timeout(None)
-        // Answers are small: copied behind their head they need one plain write.
-        .writev(false)
-        // A client that hangs up, or only closes its sending side, does not cancel its request.
-        .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::spawn(async move {
-        // Given back last, when the socket is closed.
-        let _place = place;
-        // Leaves the task's waker with the channel. Once is enough, since a task is always polled
-        // with the same one; hyper-util's own graceful shutdown leaves it at each poll, a twelfth
-        // of the instructions of a request. The same goes for the timer.
-        let (mut connection, mut waking) = (pin!(connection), end.clone());
-        let mut changed = pin!(waking.changed());
-        let _ = poll_immediate(changed.as_mut()).await;
-        let mut timer = pin!(sleep_until(pause.ends(limits.read)));
-        let _ = poll_immediate(unconstrained(timer.as_mut())).await;
-        let mut is_told = false;
-        let ended = poll_fn(|context| {
-            if !is_told && end.has_changed().unwrap_or(true) {
-                is_told = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                return Poll::Ready(ended.map_err(Some));
-            }
-            while timer.is_elapsed() {
-                let ends = pause.ends(limits.read);
-                if ends <= Instant::now() {
-                    return Poll::Ready(Err(None));
-                }
-                timer.as_mut().reset(ends);
-                let _ = pin!(unconstrained(timer.as_mut())).poll(context);
-            }
-            Poll::Pending
-        });
-        match ended.await {
-            Ok(()) => {}
-            Err(Some(error)) => debug!(%error, "a connection ended early"),
-            Err(None) => debug!("nothing was asked for on a connection"),
-        }
-    });
-}
-
-/// Since when a connection has nothing to answer: the time in which the next request's head has to
-/// arrive, and the last answer has to be taken.
-struct Pause {
-    opened: Instant,
-    /// Milliseconds after that; [`BUSY`] while a request is answered.
-    began: AtomicU64,
-}
-
-const BUSY: u64 = u64::MAX;
-
-impl Pause {
-    fn begin() -> Self {
-        Self { opened: Instant::now(), began: AtomicU64::new(0) }
-    }
-
-    fn interrupt(&self) {
-        self.began.store(BUSY, Ordering::Relaxed);
-    }
-
-    fn resume(&self) {
-        let began = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(BUSY - 1);
-        self.began.store(began, Ordering::Relaxed);
-    }
-
-    /// When a pause of at most `limit` is over; for a busy connection, when it would be if it began
-    /// now.
-    fn ends(&self, limit: Duration) -> Instant {
-        match self.began.load(Ordering::Relaxed) {
-            BUSY => Instant::now() + limit,
-            began => self.opened + Duration::from_millis(began) + limit,
-        }
-    }
-}
-
-/// One panic is one 500; the service goes on.
-fn answer<B>(
-    mut router: Router,
-    request: Request<B>,
-) -> impl Future<Output = Result<Response<Body>, Infallible>>
-where
-    Router: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-{
-    // What handlers share with others is queues, and locks that recover.
-    let answering = AssertUnwindSafe(router.call(request)).catch_unwind();
-    answering.map(|ended| ended.unwrap_or_else(|panic| Ok(answer_to_panic(&*panic))))
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::body::to_bytes;
-    use axum::http::StatusCode;
-    use axum::routing::get;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_is_one_500_that_tells_nothing() {
-        let panics = async || -> StatusCode { panic!("a secret") };
-        let router = Router::new().route("/", get(panics));
-        let Ok(answer) = answer(router, Request::new(Body::empty())).await;
-        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        let body = to_bytes(answer.into_body(), 1_000).await.unwrap();
-        assert_eq!(body, r#"{"error":"Internal server error"}"#);
     }
 }
