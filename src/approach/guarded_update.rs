@@ -57,6 +57,16 @@ impl Pooled for GuardedUpdate {
 }
 
 async fn without_key(connection: &mut PgConnection, change: &Change) -> Result<Outcome, Failure> {
+    let decided = update(connection, change).await.map_err(Failure::at_commit)?;
+    Ok(Outcome::fresh(decided.ok_or(ChangeError::UserNotFound)?))
+}
+
+/// The statement for a change without a key; `None` where there is no such user. `batched` sends it
+/// for a change that is alone in its batch.
+pub(super) async fn update(
+    connection: &mut PgConnection,
+    change: &Change,
+) -> Result<Option<Decision>, sqlx::Error> {
     let row: Option<(Option<Balance>,)> = sqlx::query_as(
         "WITH changed AS ( \
              UPDATE users SET balance = balance + $1, version = version + 1 \
@@ -73,10 +83,8 @@ async fn without_key(connection: &mut PgConnection, change: &Change) -> Result<O
     .bind(change.amount.get())
     .bind(change.user.get())
     .fetch_optional(connection)
-    .await
-    .map_err(Failure::at_commit)?;
-    let (balance,) = row.ok_or(ChangeError::UserNotFound)?;
-    Ok(Outcome::fresh(balance.map_or(Decision::Refused, Decision::Accepted)))
+    .await?;
+    Ok(row.map(|(balance,)| balance.map_or(Decision::Refused, Decision::Accepted)))
 }
 
 async fn with_key(

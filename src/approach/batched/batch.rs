@@ -5,8 +5,6 @@
 
 use std::collections::HashMap;
 
-use tracing::warn;
-
 use super::courier::{Couriers, Outbox};
 use super::fold::{self, Plan, Verdict};
 use super::lane::{Answer, Waiting};
@@ -36,6 +34,15 @@ struct Job {
     tries: u32,
     /// How often its plans, made on a balance that was read, came too late.
     races: u32,
+}
+
+impl Job {
+    /// The only change in it, where it has no key.
+    fn lone_change(&self) -> Option<&Change> {
+        let [Group { waiting, .. }] = self.groups.as_slice() else { return None };
+        let [Waiting { change, .. }] = waiting.as_slice() else { return None };
+        Some(change).filter(|change| change.key.is_none())
+    }
 }
 
 /// Decides on all of it, and answers everybody as soon as it can.
@@ -111,6 +118,18 @@ fn unreachable_copy() -> Answer {
 }
 
 async fn step(link: &mut Link, out: &mut Outbox, job: Job) -> Vec<Job> {
+    if let Some(change) = job.lone_change() {
+        return match link.send_alone(change).await {
+            Ok(decided) => {
+                for one in job.groups.into_iter().flat_map(|group| group.waiting) {
+                    let answer = decided.map(Outcome::fresh).ok_or(ChangeError::UserNotFound);
+                    one.answer(out, answer);
+                }
+                Vec::new()
+            }
+            Err(lost) => after_loss(out, job, lost),
+        };
+    }
     let parts: Vec<Part<'_>> = job.groups.iter().map(Group::part).collect();
     let result = link.send(&parts).await;
     drop(parts);
@@ -273,7 +292,6 @@ fn split(out: &mut Outbox, mut job: Job, error: sqlx::Error) -> Vec<Job> {
         let halves = [second, group.waiting];
         return halves.map(|half| job_of(vec![Group::new(group.user, half)])).into();
     }
-    warn!(%error, user = group.user.get(), "the database rejected a change");
     if let Some(one) = group.waiting.pop() {
         one.answer(out, Err(change_error(error, Sent::NothingFinal)));
     }

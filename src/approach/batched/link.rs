@@ -8,7 +8,8 @@ use tokio::time::timeout;
 
 use super::fold::{self, Plan};
 use super::statement::{self, Part, Reply};
-use crate::balance::{Balance, Change, ChangeError, UserId};
+use crate::approach::guarded_update;
+use crate::balance::{Balance, Change, ChangeError, Decision, UserId};
 use crate::store::error::{Sent, change_error, sqlstate};
 use crate::store::{Store, ping_if_rested};
 
@@ -55,6 +56,14 @@ impl Link {
         let limit = self.store.answer_limit();
         let connection = self.connection().await?;
         let result = timeout(limit, statement::send(connection, parts)).await;
+        self.sort(result)
+    }
+
+    /// Sends a change without a key alone, as `self` does. `None` where there is no such user.
+    pub(super) async fn send_alone(&mut self, change: &Change) -> Result<Option<Decision>, Lost> {
+        let limit = self.store.answer_limit();
+        let connection = self.connection().await?;
+        let result = timeout(limit, guarded_update::update(connection, change)).await;
         self.sort(result)
     }
 

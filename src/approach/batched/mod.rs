@@ -9,7 +9,8 @@
 //! lone change is never delayed by a timer, and sends one statement for all of it:
 //! 1. [`fold::whole`] turns each user's changes into one guard and one net amount;
 //! 2. [`statement`] updates all users whose guard holds, inserts their journal rows and their keys,
-//!    and reads how the others stood when it began. With a batch of one it is `self`;
+//!    and reads how the others stood when it began. For a change that is alone in its batch, and
+//!    has no key, this is the statement of `self`;
 //! 3. each caller's own balance follows from the one before the batch.
 //!
 //! A user whose batch does not fit as a whole gets the exact way: [`fold::each`] decides one by one
