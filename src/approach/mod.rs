@@ -156,10 +156,9 @@ impl Approaches {
         Some(Chosen { all: self, built: &self.built[position] })
     }
 
-    /// The approach of the routes that name none.
-    pub fn default(&self) -> Chosen<'_> {
-        self.get(self.shared.options.default)
-            .expect("the configuration names an approach of the list")
+    /// The name of the approach of the routes that name none.
+    pub fn default_name(&self) -> &'static str {
+        self.shared.options.default
     }
 }
 

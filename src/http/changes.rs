@@ -4,12 +4,12 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{Response, StatusCode};
 
-use super::body::{JsonBody, amount, members, read_json, user_id, whole_number};
-use super::error::{HttpError, error_body, json};
+use super::answer::json;
+use super::body::{JsonBody, amount, members, user_id, whole_number};
+use super::error::{HttpError, error_body};
 use super::openapi::{answers, parameters, schemas};
 use super::{App, Segment, key, path_user};
-use crate::approach::{self, Chosen};
-use crate::balance::{Change, Decision, Outcome, UserId};
+use crate::balance::{Amount, Change, Decision, Outcome, UserId};
 
 /// The sentences of this file.
 pub(super) const INSUFFICIENT: &str = "Insufficient funds";
@@ -28,35 +28,22 @@ pub async fn by_approach(
     name: Segment,
     request: Request,
 ) -> Result<Response<Body>, HttpError> {
-    let name = name.map(|Path(name)| name).unwrap_or_default();
-    let known = approach::names().find(|known| *known == name);
-    through(app, known.ok_or(HttpError::UnknownApproach)?, request).await
+    through(app, name.map(|Path(name)| name).unwrap_or_default(), request).await
 }
 
 /// The same with the name at hand.
-///
-/// What is to be had from the head is taken from it before the future begins: as many of these lie
-/// in memory as changes wait, and they are fetched from there again when they are answered.
 pub(super) fn through(
     app: App,
-    name: &'static str,
+    name: impl AsRef<str> + Send,
     request: Request,
 ) -> impl Future<Output = Result<Response<Body>, HttpError>> + Send {
-    let key = key::read(request.headers());
-    let body = JsonBody::of(request);
-    async move {
-        let approach = app.approaches.get(name).ok_or(HttpError::UnknownApproach)?;
-        let key = key?;
-        let change = {
-            let body = body?.read(app.body_limit).await?;
-            let [Some(user), Some(by)] = members(&body, ["userId", "amount"])? else {
-                return Err(HttpError::bad_request(USER_REQUIRED));
-            };
-            let user = user_id("userId", whole_number("userId", user, 1)?)?;
-            Change { user, amount: amount(by)?, key }
+    decide(app, name, request, |body| {
+        let [Some(user), Some(by)] = members(body, ["userId", "amount"])? else {
+            return Err(HttpError::bad_request(USER_REQUIRED));
         };
-        apply(approach, change).await
-    }
+        let user = user_id("userId", whole_number("userId", user, 1)?)?;
+        Ok((user, amount(by)?))
+    })
 }
 
 /// Applies the change of the body to the user of the path, through the default approach.
@@ -71,25 +58,45 @@ pub async fn by_user(
     id: Segment,
     request: Request,
 ) -> Result<Response<Body>, HttpError> {
-    let user: UserId = path_user(id)?;
-    let key = key::read(request.headers())?;
-    let body = read_json(request, app.body_limit).await?;
-    let [Some(by)] = members(&body, ["amount"])? else {
-        return Err(HttpError::bad_request(AMOUNT_REQUIRED));
-    };
-    let approach = app.approaches.default();
-    apply(approach, Change { user, amount: amount(by)?, key }).await
+    let user = path_user(id)?;
+    let name = app.approaches.default_name();
+    let deciding = decide(app, name, request, move |body| {
+        let [Some(by)] = members(body, ["amount"])? else {
+            return Err(HttpError::bad_request(AMOUNT_REQUIRED));
+        };
+        Ok((user, amount(by)?))
+    });
+    deciding.await
 }
 
-async fn apply(approach: Chosen<'_>, change: Change) -> Result<Response<Body>, HttpError> {
-    let Outcome { decision, replayed } = approach.apply(change).await?;
-    let mut response = match decision {
+/// Applies the change that `parse` finds in the body, through the approach of that name.
+///
+/// What is to be had from the head is taken from it before the future begins: as many of these lie
+/// in memory as changes wait, and they are fetched from there again when they are answered.
+fn decide(
+    app: App,
+    name: impl AsRef<str> + Send,
+    request: Request,
+    parse: impl FnOnce(&[u8]) -> Result<(UserId, Amount), HttpError> + Send,
+) -> impl Future<Output = Result<Response<Body>, HttpError>> + Send {
+    let key = key::read(request.headers());
+    let body = JsonBody::of(request);
+    async move {
+        let approach = app.approaches.get(name.as_ref()).ok_or(HttpError::UnknownApproach)?;
+        let key = key?;
+        let (user, amount) = parse(&body?.read(app.body_limit).await?)?;
+        Ok(answer(approach.apply(Change { user, amount, key }).await?))
+    }
+}
+
+fn answer(outcome: Outcome) -> Response<Body> {
+    let mut response = match outcome.decision {
         Decision::Accepted(balance) => json(StatusCode::OK, format!("{{\"balance\":{balance}}}")),
         Decision::Refused => json(StatusCode::BAD_REQUEST, error_body(INSUFFICIENT)),
     };
-    if replayed {
+    if outcome.replayed {
         let (name, value) = key::REPLAYED;
         response.headers_mut().insert(name, value);
     }
-    Ok(response)
+    response
 }

@@ -10,6 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, Response, header};
 
 use super::Segment;
+use super::answer::of_type;
 use super::error::HttpError;
 use super::openapi::{answers, parameters};
 
@@ -53,10 +54,8 @@ pub(super) fn file_types() -> impl Iterator<Item = &'static str> {
     responses(answers::DocsPage)
 )]
 pub async fn page() -> Response<Body> {
-    let mut response = Response::new(Body::from(PAGE));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PAGE_TYPE));
-    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+    let mut response = of_type(PAGE_TYPE, PAGE);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
     response
 }
 
@@ -77,9 +76,8 @@ pub async fn file(name: Segment) -> Result<Response<Body>, HttpError> {
         Some(own) => (Bytes::from_static(own), false),
         None => embedded(name).ok_or(HttpError::NotFound)?,
     };
-    let mut response = Response::new(Body::from(content));
+    let mut response = of_type(kind, content);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, ONE_HOUR);
     if gzipped {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));

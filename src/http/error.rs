@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use thiserror::Error;
 use tracing::{error, warn};
 
+use super::answer::json;
 use crate::approach;
 use crate::balance::ChangeError;
 
@@ -114,16 +115,6 @@ impl IntoResponse for HttpError {
         }
         response
     }
-}
-
-/// A JSON answer from text that is JSON already.
-pub fn json(status: StatusCode, text: impl Into<String>) -> Response<Body> {
-    let mut response = Response::new(Body::from(text.into()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// The body of an error.

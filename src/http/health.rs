@@ -8,7 +8,8 @@ use axum::http::{Response, StatusCode};
 use tokio::time::timeout;
 
 use super::App;
-use super::error::{HttpError, json};
+use super::answer::json;
+use super::error::HttpError;
 use super::openapi::answers;
 
 /// A database that takes longer than this for nothing at all is not ready for anything.

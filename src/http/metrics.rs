@@ -2,9 +2,10 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, Response, header};
+use axum::http::Response;
 
 use super::App;
+use super::answer::of_type;
 use super::openapi::answers;
 
 /// The text format of OpenMetrics.
@@ -19,7 +20,5 @@ pub(super) const TEXT_TYPE: &str = "application/openmetrics-text; version=1.0.0;
     responses(answers::Counted)
 )]
 pub async fn show(State(app): State<App>) -> Response<Body> {
-    let mut response = Response::new(Body::from(app.approaches.metrics()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_TYPE));
-    response
+    of_type(TEXT_TYPE, app.approaches.metrics())
 }

@@ -3,6 +3,7 @@
 //! [`router`] is the whole surface; [`server`] carries it over sockets. Handlers never see a
 //! transaction, and [`error`] is the one place where a failure becomes a status and a body.
 
+pub mod answer;
 pub mod auth;
 pub mod body;
 pub mod changes;

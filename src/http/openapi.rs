@@ -15,13 +15,14 @@ pub mod schemas;
 use std::sync::LazyLock;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, Response, header};
+use axum::http::{Response, StatusCode};
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
+use super::answer::json;
 use super::users;
 
 const BEARER: &str = "bearer";
@@ -41,11 +42,7 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     responses(answers::Document)
 )]
 pub async fn show() -> Response<Body> {
-    let mut response = Response::new(Body::from(DOCUMENT.clone()));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    json(StatusCode::OK, DOCUMENT.clone())
 }
 
 /// The contract of all routes, as OpenAPI 3.1.

@@ -6,8 +6,9 @@ use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::answer::json;
 use super::body::{members, read_json, whole_number};
-use super::error::{HttpError, json};
+use super::error::HttpError;
 use super::openapi::{answers, parameters, schemas};
 use super::{App, Segment, key, path_user};
 use crate::balance::{Amount, Balance, ChangeError, UserId};
