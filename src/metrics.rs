@@ -79,9 +79,10 @@ impl Metrics {
         }
     }
 
-    /// The sizes of batches.
-    pub(crate) fn batches(&self) -> Histogram {
-        self.batches.clone()
+    /// What the lanes of that approach count themselves.
+    pub(crate) fn of_lanes(&self, approach: &'static str) -> LaneTally {
+        let tries_repeated = self.of(approach).tries_repeated;
+        LaneTally { batches: self.batches.clone(), tries_repeated }
     }
 }
 
@@ -97,6 +98,15 @@ pub(crate) struct Tally {
     unknown: Counter,
     failed: Counter,
     /// Tries of a change beyond its first.
+    pub(crate) tries_repeated: Counter,
+}
+
+/// The counters of the lanes.
+#[derive(Clone)]
+pub(crate) struct LaneTally {
+    /// How many changes were in each batch.
+    pub(crate) batches: Histogram,
+    /// Changes that are sent again, after a lost connection or a lost race.
     pub(crate) tries_repeated: Counter,
 }
 

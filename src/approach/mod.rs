@@ -60,11 +60,11 @@ pub static ALL: [Entry; 5] = [
     },
     Entry { name: "optimistic-locking", build: admitted::<optimistic::OptimisticLocking> },
     Entry { name: "serializable", build: admitted::<serializable::Serializable> },
-    Entry { name: "batched", build: batched::build },
+    Entry { name: batched::NAME, build: batched::build },
 ];
 
 /// The name of the approach behind `PATCH /users/{id}/balance` where none is configured.
-pub const DEFAULT: &str = "batched";
+pub const DEFAULT: &str = batched::NAME;
 
 /// The names of all approaches, in the order in which they are listed everywhere.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -103,7 +103,8 @@ impl Shared {
     /// Starts the lanes, on the current runtime and with connections of their own.
     pub fn start(store: &Store, options: ApproachOptions) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let lanes = Lanes::start(store, options.lanes, options.lane_queue, &metrics.batches());
+        let tally = metrics.of_lanes(batched::NAME);
+        let lanes = Lanes::start(store, options.lanes, options.lane_queue, &tally);
         let (keys, racers) = (Turns::default(), Turns::default());
         Self { options, keys, racers, lanes: Arc::new(lanes), metrics }
     }

@@ -3,6 +3,8 @@
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{Response, StatusCode};
+use futures_util::FutureExt;
+use futures_util::future::ready;
 
 use super::answer::json;
 use super::body::{JsonBody, amount, members, user_id, whole_number};
@@ -47,18 +49,23 @@ pub(super) fn through(
 }
 
 /// Applies the change of the body to the user of the path, through the default approach.
+///
+/// No `async fn`, whose future would hold the request for as long as it is answered.
 #[utoipa::path(
     patch, path = "/users/{id}/balance",
     operation_id = "changeBalance", tag = "Changes",
     params(parameters::User, parameters::IdempotencyKey),
     request_body = schemas::ChangeOfBalance, responses(answers::ChangeThroughDefault)
 )]
-pub async fn by_user(
+pub fn by_user(
     State(app): State<App>,
     id: Segment,
     request: Request,
-) -> Result<Response<Body>, HttpError> {
-    let user = path_user(id)?;
+) -> impl Future<Output = Result<Response<Body>, HttpError>> + Send {
+    let user = match path_user(id) {
+        Ok(user) => user,
+        Err(error) => return ready(Err(error)).left_future(),
+    };
     let name = app.approaches.default_name();
     let deciding = decide(app, name, request, move |body| {
         let [Some(by)] = members(body, ["amount"])? else {
@@ -66,7 +73,7 @@ pub async fn by_user(
         };
         Ok((user, amount(by)?))
     });
-    deciding.await
+    deciding.right_future()
 }
 
 /// Applies the change that `parse` finds in the body, through the approach of that name.

@@ -274,5 +274,6 @@ async fn a_change_with_a_key_survives_the_loss_of_its_connection() {
     assert_eq!(busy.first.await.unwrap(), ((200, balance_body(9_999)), false));
     assert_eq!(busy.service.keyed("batched", 1, -1, "k").await, ((200, balance_body(9_999)), true));
     assert_eq!(busy.service.journal_rows(1).await, 2);
+    assert_eq!(Counted::now(&busy.service).await.tries_repeated("batched"), "1");
     finish(busy.service).await;
 }

@@ -36,7 +36,7 @@ impl Counted {
         ends.map(|end| self.of(&name(end)))
     }
 
-    fn tries_repeated(&self, approach: &str) -> &str {
+    pub(crate) fn tries_repeated(&self, approach: &str) -> &str {
         self.of(&format!("plimsoll_tries_repeated_total{{approach=\"{approach}\"}}"))
     }
 }

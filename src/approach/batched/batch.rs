@@ -11,6 +11,7 @@ use super::lane::{Answer, Waiting};
 use super::link::{Link, Lost};
 use super::statement::{Part, Reply};
 use crate::balance::{Balance, Change, ChangeError, Decision, Outcome, UserId};
+use crate::metrics::LaneTally;
 use crate::store::error::{Sent, change_error, sqlstate};
 use crate::store::idempotency::{self, Prior};
 
@@ -37,6 +38,10 @@ struct Job {
 }
 
 impl Job {
+    fn changes(&self) -> u64 {
+        self.groups.iter().map(|group| group.waiting.len() as u64).sum()
+    }
+
     /// The only change in it, where it has no key.
     fn lone_change(&self) -> Option<&Change> {
         let [Group { waiting, .. }] = self.groups.as_slice() else { return None };
@@ -46,21 +51,31 @@ impl Job {
 }
 
 /// Decides on all of it, and answers everybody as soon as it can.
-pub(super) async fn settle(link: &mut Link, couriers: &Couriers, taken: Vec<Waiting>) {
+pub(super) async fn settle(
+    link: &mut Link,
+    couriers: &Couriers,
+    tally: &LaneTally,
+    taken: Vec<Waiting>,
+) {
     let mut out = Outbox::default();
     let users = fold::by_user(taken, |waiting| waiting.change.user);
     let groups = users.into_iter().map(|(user, waiting)| Group::new(user, waiting)).collect();
     let mut jobs = vec![Job { groups, tries: 0, races: 0 }];
     while let Some(job) = jobs.pop() {
+        let (tries, races) = (job.tries, job.races);
+        let mut left = Vec::new();
         if job.races > RACES_MAX {
             for group in job.groups {
-                jobs.extend(step_locked(link, &mut out, group, job.tries).await);
+                left.extend(step_locked(link, &mut out, group, tries).await);
                 out.empty(couriers);
             }
         } else if !job.groups.is_empty() {
-            jobs.extend(step(link, &mut out, job).await);
+            left = step(link, &mut out, job).await;
             out.empty(couriers);
         }
+        let again = left.iter().filter(|left| left.tries > tries || left.races > races);
+        tally.tries_repeated.inc_by(again.map(Job::changes).sum());
+        jobs.extend(left);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::thread;
 
-use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::error;
@@ -12,6 +11,7 @@ use super::batch;
 use super::courier::{CourierId, Couriers, Delivery, Outbox};
 use super::link::Link;
 use crate::balance::{Change, ChangeError, Outcome};
+use crate::metrics::LaneTally;
 use crate::store::Store;
 
 /// The most changes in one batch. More would not be faster: the commit is a small part of the cost
@@ -88,17 +88,15 @@ impl Running {
 }
 
 /// Starts a lane on the current runtime.
-///
-/// `sizes` takes the number of changes of each batch.
 pub(super) fn start(
     store: Store,
     couriers: Arc<Couriers>,
     queue_max: usize,
-    sizes: Histogram,
+    tally: LaneTally,
 ) -> (Lane, Running) {
     let (queue, queued) = mpsc::channel(queue_max);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(supervise(store, couriers, queued, stopped, sizes));
+    let task = tokio::spawn(supervise(store, couriers, queued, stopped, tally));
     (Lane { queue }, Running { stop, task })
 }
 
@@ -108,14 +106,14 @@ async fn supervise(
     couriers: Arc<Couriers>,
     queued: mpsc::Receiver<Waiting>,
     stopped: watch::Receiver<bool>,
-    sizes: Histogram,
+    tally: LaneTally,
 ) {
     let queued = Arc::new(Mutex::new(queued));
     loop {
         let (link, couriers) = (Link::new(store.clone()), Arc::clone(&couriers));
-        let (queued, stopped, sizes) = (Arc::clone(&queued), stopped.clone(), sizes.clone());
+        let (queued, stopped, tally) = (Arc::clone(&queued), stopped.clone(), tally.clone());
         let serving = tokio::spawn(async move {
-            serve(link, &couriers, &mut *queued.lock().await, stopped, &sizes).await;
+            serve(link, &couriers, &mut *queued.lock().await, stopped, &tally).await;
         });
         match serving.await {
             Ok(()) => return,
@@ -129,7 +127,7 @@ async fn serve(
     couriers: &Couriers,
     queued: &mut mpsc::Receiver<Waiting>,
     mut stopped: watch::Receiver<bool>,
-    sizes: &Histogram,
+    tally: &LaneTally,
 ) {
     let mut taken = Vec::new();
     loop {
@@ -155,8 +153,8 @@ async fn serve(
             }
         }
         if !taken.is_empty() {
-            sizes.observe(f64::from(u32::try_from(taken.len()).unwrap_or(u32::MAX)));
-            batch::settle(&mut link, couriers, std::mem::take(&mut taken)).await;
+            tally.batches.observe(f64::from(u32::try_from(taken.len()).unwrap_or(u32::MAX)));
+            batch::settle(&mut link, couriers, tally, std::mem::take(&mut taken)).await;
         }
     }
 }

@@ -58,15 +58,17 @@ mod statement;
 
 use std::sync::Arc;
 
-use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Mutex;
 
 use super::{Approach, Shared};
 use crate::balance::{Change, ChangeError, Outcome, UserId};
-use crate::metrics::Tally;
+use crate::metrics::{LaneTally, Tally};
 use crate::store::{BoxFuture, Store};
 use courier::{CourierId, Couriers};
 use lane::Lane;
+
+/// Its name in the route.
+pub(super) const NAME: &str = "batched";
 
 /// The lanes of a process.
 pub(super) struct Lanes {
@@ -78,10 +80,10 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// Starts them on the current runtime.
-    pub(super) fn start(store: &Store, count: usize, queue_max: usize, sizes: &Histogram) -> Self {
+    pub(super) fn start(store: &Store, count: usize, queue_max: usize, tally: &LaneTally) -> Self {
         let couriers = Arc::new(Couriers::default());
         let lanes = (0..count)
-            .map(|_| lane::start(store.clone(), Arc::clone(&couriers), queue_max, sizes.clone()));
+            .map(|_| lane::start(store.clone(), Arc::clone(&couriers), queue_max, tally.clone()));
         let (lanes, running): (Vec<_>, Vec<_>) = lanes.unzip();
         Self { lanes: lanes.into(), couriers, running: Mutex::new(running) }
     }
