@@ -39,7 +39,7 @@ pub static VARIABLES: &[Variable] = &[
     variable("DATABASE_URL", "", "postgres://… to use; unset: a private PostgreSQL is run"),
     variable("DATA_DIR", "", "folder of the private PostgreSQL; unset: ./data"),
     variable("PG_BIN", "", "folder of the PostgreSQL programs; unset: they are searched for"),
-    variable("WORKERS", "", "threads that serve HTTP, each on a core; unset: one for each core"),
+    variable("WORKERS", "", "threads that serve HTTP; unset: one for each core"),
     variable("POOL_SIZE", "4", "database connections; on one hot row more are slower, not faster"),
     variable(
         "POOL_WAIT_SECS",

@@ -1,9 +1,9 @@
 //! The server: how connections come, on which thread they live, and how they go.
 //!
-//! One thread accepts, and deals the connections out in turn to one thread per core, each with a
-//! runtime of its own: a request is read, decided and answered on one core, and no core idles while
-//! another has a queue. Compared with `SO_REUSEPORT` the deal is even, and a port that is taken is an
-//! error instead of being shared with a stranger.
+//! One thread accepts, and deals the connections out in turn to as many threads as there are cores,
+//! each with a runtime of its own: a request is read and answered by one thread, and all have the
+//! same share. Compared with `SO_REUSEPORT` the deal is even, and a port that is taken is an error
+//! instead of being shared with a stranger.
 
 use std::io;
 use std::net::SocketAddr;

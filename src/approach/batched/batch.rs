@@ -38,6 +38,7 @@ struct Job {
 }
 
 impl Job {
+    /// How many there are in it.
     fn changes(&self) -> u64 {
         self.groups.iter().map(|group| group.waiting.len() as u64).sum()
     }
@@ -73,7 +74,7 @@ pub(super) async fn settle(
             left = step(link, &mut out, job).await;
             out.empty(couriers);
         }
-        let again = left.iter().filter(|left| left.tries > tries || left.races > races);
+        let again = left.iter().filter(|job| job.tries > tries || job.races > races);
         tally.tries_repeated.inc_by(again.map(Job::changes).sum());
         jobs.extend(left);
     }
