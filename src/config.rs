@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::approach::{self, ApproachOptions};
 use crate::store::PoolLimits;
 use crate::store::private_cluster::{ClusterOptions, default_data_dir};
+use crate::store::session::SessionLimits;
 
 /// A variable of the environment.
 pub struct Variable {
@@ -40,7 +41,12 @@ pub static VARIABLES: &[Variable] = &[
     variable("DATA_DIR", "", "folder of the private PostgreSQL; unset: ./data"),
     variable("PG_BIN", "", "folder of the PostgreSQL programs; unset: they are searched for"),
     variable("WORKERS", "", "threads that serve HTTP; unset: one for each core"),
-    variable("POOL_SIZE", "4", "database connections; on one hot row more are slower, not faster"),
+    variable(
+        "POOL_SIZE",
+        "4",
+        "database sessions for changes; one user gets half of them at most, and on one hot row more are slower",
+    ),
+    variable("READ_POOL_SIZE", "2", "further database sessions, for what only reads"),
     variable(
         "POOL_WAIT_SECS",
         "120",
@@ -50,6 +56,11 @@ pub static VARIABLES: &[Variable] = &[
         "ANSWER_TIMEOUT_SECS",
         "10",
         "wait for the database's answer, then 504; a statement is ended at half of it",
+    ),
+    variable(
+        "LOCK_WAIT_MILLIS",
+        "100",
+        "a statement waits so long for a row that somebody else has locked; then its change waits apart for 5 s, then 503",
     ),
     variable("CONNECT_TIMEOUT_SECS", "30", "wait at start for a database that is still coming up"),
     variable("MAX_CONNECTIONS", "16384", "open HTTP connections; more wait in the listen queue"),
@@ -185,8 +196,14 @@ impl Config {
             workers: values.workers()?,
             pool: PoolLimits {
                 size: values.number("POOL_SIZE", 1, 1000)?,
+                reads: values.number("READ_POOL_SIZE", 1, 1000)?,
                 wait: values.seconds("POOL_WAIT_SECS")?,
-                answer: values.seconds("ANSWER_TIMEOUT_SECS")?,
+                session: SessionLimits {
+                    answer: values.seconds("ANSWER_TIMEOUT_SECS")?,
+                    lock_wait: values
+                        .number("LOCK_WAIT_MILLIS", 1, 60_000)
+                        .map(Duration::from_millis)?,
+                },
                 connect: values.seconds("CONNECT_TIMEOUT_SECS")?,
             },
             http: HttpLimits {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
@@ -16,10 +16,16 @@ use crate::approach::{Approaches, Shared};
 use crate::config::{Config, DatabaseChoice};
 use crate::http::{self, App, Parts, auth::Tokens, server, server::Workers};
 use crate::store::private_cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
-use crate::store::{PoolLimits, Store, StoreError, expiry};
+use crate::store::readiness::Readiness;
+use crate::store::schema::{self, StoreError};
+use crate::store::session::Connector;
+use crate::store::{Store, expiry};
 
 /// How soon a private PostgreSQL that died is missed.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(200);
+
+/// How long the database may take over what nobody waits for any more, at the end.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// Why the service did not start. One line each.
 #[derive(Debug, Error)]
@@ -51,7 +57,6 @@ pub struct Service {
     expiry: JoinHandle<()>,
     supervisor: Option<JoinHandle<()>>,
     shared: Shared,
-    store: Store,
     cluster: Option<Arc<PrivateCluster>>,
 }
 
@@ -87,19 +92,19 @@ impl Service {
         listener: TcpListener,
     ) -> Result<Self, StartError> {
         let address = listener.local_addr()?;
-        let store = Store::open(options.clone(), PoolLimits { size: 1, ..config.pool }).await?;
-        store.prepare().await?;
-        let shared = Shared::start(&store, config.approaches);
-        let workers = start_workers(config, &options, &shared).await?;
+        let connector = Connector::new(options, config.pool.session);
+        schema::prepare(&connector, config.pool.connect).await?;
+        let shared = Shared::start(&connector, config.approaches);
+        let workers = start_workers(config, &connector, &shared).await?;
         let supervisor = cluster.clone().map(|cluster| tokio::spawn(supervise(cluster)));
-        let expiry = tokio::spawn(expiry::run(store.pool().clone(), config.key_expiry));
+        let expiry = tokio::spawn(expiry::run(connector, config.key_expiry));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(workers.serve(listener, config.http, async {
             // An error means that the service was dropped: that stops it as well.
             let _ = stopped.await;
         }));
         info!("listening on http://{address}");
-        Ok(Self { address, stop, serving, expiry, supervisor, shared, store, cluster })
+        Ok(Self { address, stop, serving, expiry, supervisor, shared, cluster })
     }
 
     /// Where it listens; the port is a real one even where port 0 was asked for.
@@ -107,17 +112,16 @@ impl Service {
         self.address
     }
 
-    /// Answers the requests in flight, then closes the database connections, then stops the private
-    /// cluster.
+    /// Answers the requests in flight, then closes the database sessions, then stops the private
+    /// cluster. A database that does not answer is waited for no longer than a few seconds.
     pub async fn stop(self) {
         let _ = self.stop.send(());
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the accept loop ended badly");
         }
-        self.shared.close().await;
+        self.shared.close(CLOSE_MAX).await;
         // Between two batches or in the middle of one: the database rolls that one back.
         self.expiry.abort();
-        self.store.close().await;
         if let Some(supervisor) = &self.supervisor {
             supervisor.abort();
         }
@@ -126,26 +130,51 @@ impl Service {
     }
 }
 
-/// One thread a core, each with its share of the database connections: a pool that is shared
-/// between runtimes lives on the one that opened it, and everybody else's answers make a detour.
+/// One thread a core. The first of them are the homes of the database sessions (see [`Store`]);
+/// where there are more threads than homes, the others use those of a home in turn.
 async fn start_workers(
     config: &Config,
-    options: &PgConnectOptions,
+    connector: &Connector,
     shared: &Shared,
 ) -> Result<Workers, StartError> {
-    let count = config.workers.min(config.pool.size);
-    let (pool, http) = (config.pool, config.http);
-    let (options, shared, tokens) = (options.clone(), shared.clone(), config.auth_tokens.clone());
+    let (count, pool, http) = (config.workers, config.pool, config.http);
+    let homes = pool.homes(count);
+    let stores = Arc::new(Mutex::new(Vec::<Store>::new()));
+    let (connector, shared, tokens) =
+        (connector.clone(), shared.clone(), config.auth_tokens.clone());
+    let readiness = Readiness::new(connector.clone());
     Workers::start(count, http, move |number| {
-        let size = pool.size / count + u32::from(number < pool.size % count);
-        let opening = Store::open(options.clone(), PoolLimits { size, ..pool });
-        let (shared, tokens) = (shared.clone(), Tokens::new(tokens.clone()));
+        let (connector, stores) = (connector.clone(), Arc::clone(&stores));
+        let (shared, readiness) = (shared.clone(), readiness.clone());
+        let tokens = Tokens::new(tokens.clone());
         async move {
-            let store = opening.await?;
+            let known = {
+                let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+                stores.get(usize::try_from(number % homes).unwrap_or(0)).cloned()
+            };
+            let store = match known {
+                Some(store) => store,
+                None => {
+                    let opening = Store::open(&connector, pool.of_home(number, homes));
+                    let store = opening.await.map_err(StoreError::Connect)?;
+                    stores.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
+                    store
+                }
+            };
             let approaches = Approaches::new(&store, &shared);
-            let parts = Parts { approaches, store: store.clone(), tokens, body_limit: http.read };
+            let parts = Parts {
+                approaches,
+                store: store.clone(),
+                readiness,
+                tokens,
+                body_limit: http.read,
+            };
             let router = http::router(App::new(parts));
-            Ok::<_, StartError>((router, async move { store.close().await }))
+            Ok::<_, StartError>((router, async move {
+                if number < homes {
+                    store.close(CLOSE_MAX).await;
+                }
+            }))
         }
     })
     .await

@@ -2,68 +2,76 @@
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::balance::{Change, ChangeError, Decision, Outcome, decide};
-use crate::store::error::Sent;
-use crate::store::idempotency::{self, Seen};
+use crate::balance::{Change, Decision, Outcome, decide};
+use crate::store::error::{Failure, Sent};
 use crate::store::journal;
-use crate::store::retry::Failure;
+use crate::store::keys::{self, Loaded};
 
 /// A decision that is carried out.
-pub(super) struct Settled {
+pub(super) struct Decided {
     outcome: Outcome,
     wrote: bool,
 }
 
-/// Replays what the key was used for, or decides; and writes what came of it, under the condition
-/// that the row still has the version that was seen. `sent` says whether a statement commits by
-/// itself here.
+/// Replays what the key was used for, or decides; and writes the decision, under the condition that
+/// the row still has the version that was loaded. `sent` says whether a statement commits by itself
+/// here.
 ///
 /// # Errors
-/// [`Failure::LostRace`] where another change came in between; then nothing was written.
-pub(super) async fn settle(
+/// [`Failure::Race`] where another change came in between; then nothing was written.
+pub(super) async fn decide_and_write(
     connection: &mut PgConnection,
     change: &Change,
-    seen: Seen,
+    loaded: Loaded,
     sent: Sent,
-) -> Result<Settled, Failure> {
-    if let Some(prior) = seen.prior {
-        return Ok(Settled { outcome: prior.replay(change.amount)?, wrote: false });
+) -> Result<Decided, Failure> {
+    if let Some(prior) = loaded.prior {
+        return Ok(Decided { outcome: prior.replay(change.amount)?, wrote: false });
     }
-    let failed = |error| Failure::from_database(error, sent);
-    let decision = decide(seen.balance, change.amount)?;
+    let failed = |error| Failure::new(error, sent);
+    let decision = decide(loaded.balance, change.amount)?;
     let wrote = match decision {
         Decision::Accepted(after) if !change.amount.is_zero() => {
-            let written = journal::write(connection, change, after, seen.version).await;
+            let written = journal::write(connection, change, after, loaded.version).await;
             if !written.map_err(failed)? {
-                let lost = "another change came first, every time".into();
-                return Err(Failure::LostRace(ChangeError::NotApplied(lost)));
+                return Err(Failure::Race("another change came first, every time".into()));
             }
             true
         }
         Decision::Accepted(_) | Decision::Refused => {
-            idempotency::keep(connection, change, decision).await.map_err(failed)?
+            keys::keep(connection, change, decision).await.map_err(failed)?
         }
     };
-    Ok(Settled { outcome: Outcome::fresh(decision), wrote })
+    Ok(Decided { outcome: Outcome::fresh(decision), wrote })
 }
 
-impl Settled {
+impl Decided {
     /// Where each statement has committed by itself.
     pub(super) fn outcome(self) -> Outcome {
         self.outcome
     }
+}
 
-    /// Ends the transaction, and with it its locks, before the client has its answer. What wrote
-    /// nothing is rolled back: then a connection that is lost meanwhile leaves nothing unknown.
-    pub(super) async fn end(
-        self,
-        transaction: Transaction<'_, Postgres>,
-    ) -> Result<Outcome, Failure> {
-        if self.wrote {
+/// Ends the transaction, and with it its locks, before the client has its answer. What wrote
+/// nothing is rolled back: then a connection that is lost meanwhile leaves nothing unknown.
+pub(super) async fn end(
+    transaction: Transaction<'_, Postgres>,
+    decided: Result<Decided, Failure>,
+) -> Result<Outcome, Failure> {
+    match decided {
+        Ok(Decided { outcome, wrote: true }) => {
             transaction.commit().await.map_err(Failure::at_commit)?;
-        } else {
-            transaction.rollback().await.map_err(Failure::before_commit)?;
+            Ok(outcome)
         }
-        Ok(self.outcome)
+        Ok(Decided { outcome, wrote: false }) => {
+            transaction.rollback().await.map_err(Failure::before_commit)?;
+            Ok(outcome)
+        }
+        Err(failure) => {
+            // Dropped, it would keep its locks until the session is used again. Where this fails as
+            // well, the transaction stays open and the session is not used again.
+            let _ = transaction.rollback().await;
+            Err(failure)
+        }
     }
 }

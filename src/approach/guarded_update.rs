@@ -35,10 +35,10 @@
 
 use sqlx::PgConnection;
 
-use super::Pooled;
+use super::pooled::Pooled;
 use crate::balance::{Balance, Change, ChangeError, Decision, Key, Outcome};
-use crate::store::idempotency::Prior;
-use crate::store::retry::Failure;
+use crate::store::error::Failure;
+use crate::store::keys::Prior;
 
 #[derive(Default)]
 pub(super) struct GuardedUpdate;
@@ -110,6 +110,7 @@ async fn with_key(
          ), kept AS ( \
              INSERT INTO idempotency_keys (user_id, key, amount, balance) \
              SELECT $2, $3, $1, balance FROM decided \
+             RETURNING user_id \
          ) \
          SELECT balance, $1, false FROM decided \
          UNION ALL \

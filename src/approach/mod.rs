@@ -16,31 +16,35 @@ mod deciding;
 mod guarded_update;
 mod optimistic;
 mod pessimistic;
+mod pooled;
 mod serializable;
 mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 
 use crate::balance::{Change, ChangeError, Decision, Key, Outcome, UserId};
 use crate::metrics::{Metrics, Tally};
-use crate::store::error::Sent;
-use crate::store::idempotency::look;
-use crate::store::retry::{Failure, Policy};
+use crate::store::error::{Failure, Sent};
+use crate::store::held::HeldUsers;
+use crate::store::keys::load;
+use crate::store::session::Connector;
 use crate::store::{BoxFuture, Store};
 use batched::Lanes;
-use deciding::{Settled, settle};
+use deciding::{Decided, decide_and_write};
+use pooled::{Admitted, OnPool, Pooled};
 use turns::Turns;
 
 /// One way to apply a change.
 pub trait Approach: Send + Sync + 'static {
     /// Decides on one change that is not zero, and applies it where it is affordable.
     ///
-    /// The future may be dropped at any time; the change then still happens in full or not at all.
+    /// It may be on its way as soon as this is called, before the future is polled: whatever it has
+    /// to wait for is waited for before the call. The future may be dropped at any time; the change
+    /// then still happens in full or not at all.
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>>;
 }
 
@@ -95,23 +99,26 @@ pub struct Shared {
     keys: Turns<(UserId, Key)>,
     /// Who races for a user's row.
     racers: Turns<UserId>,
+    /// Whose row is held by somebody else.
+    held: HeldUsers,
     lanes: Arc<Lanes>,
     metrics: Arc<Metrics>,
 }
 
 impl Shared {
-    /// Starts the lanes, on the current runtime and with connections of their own.
-    pub fn start(store: &Store, options: ApproachOptions) -> Self {
+    /// Starts the lanes, on the current runtime and with sessions of their own.
+    pub fn start(connector: &Connector, options: ApproachOptions) -> Self {
         let metrics = Arc::new(Metrics::default());
         let tally = metrics.of_lanes(batched::NAME);
-        let lanes = Lanes::start(store, options.lanes, options.lane_queue, &tally);
-        let (keys, racers) = (Turns::default(), Turns::default());
-        Self { options, keys, racers, lanes: Arc::new(lanes), metrics }
+        let lanes = Lanes::start(connector, options.lanes, options.lane_queue, &tally);
+        let (keys, racers, held) = (Turns::default(), Turns::default(), HeldUsers::default());
+        Self { options, keys, racers, held, lanes: Arc::new(lanes), metrics }
     }
 
-    /// Decides on what still waits in the lanes, and ends them. Nothing may be applied after it.
-    pub async fn close(&self) {
-        self.lanes.close().await;
+    /// Decides on what still waits in the lanes, for `limit` at most, and ends them. Nothing may be
+    /// applied after it.
+    pub async fn close(&self, limit: Duration) {
+        self.lanes.close(limit).await;
     }
 }
 
@@ -125,6 +132,8 @@ pub struct Approaches {
 
 struct Built {
     approach: Arc<dyn Approach>,
+    /// For changes of zero with a key, which are the same for every approach.
+    keyed_read: OnPool<KeyedRead>,
     tally: Tally,
 }
 
@@ -140,7 +149,8 @@ impl Approaches {
     pub fn new(store: &Store, shared: &Shared) -> Self {
         let build = |entry: &Entry| {
             let tally = shared.metrics.of(entry.name);
-            Built { approach: (entry.build)(store, shared, &tally), tally }
+            let keyed_read = OnPool::new(store, shared, &tally);
+            Built { approach: (entry.build)(store, shared, &tally), keyed_read, tally }
         };
         let built = ALL.iter().map(build).collect();
         Self { store: store.clone(), shared: shared.clone(), built }
@@ -173,139 +183,57 @@ impl Chosen<'_> {
         end
     }
 
+    /// A change with a key is not handed over to its approach before the key's turn has come: one
+    /// that is answered "still running" must never have been on its way.
     fn in_its_turn(self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
         let Some(key) = change.key.clone() else { return self.decide(change) };
-        let shared = &self.all.shared;
-        let (keys, limit) = (shared.keys.clone(), shared.options.key_wait);
-        let (user, deciding) = (change.user, self.decide(change));
+        let Shared { keys, options, .. } = &self.all.shared;
+        let (keys, limit, user) = (keys.clone(), options.key_wait, change.user);
+        let keyed: Arc<dyn Approach> = if change.amount.is_zero() {
+            Arc::new(self.built.keyed_read.clone())
+        } else {
+            Arc::clone(&self.built.approach)
+        };
         // In a task of its own: the turn must last as long as the change, not as long as the client.
         Box::pin(detached(async move {
             let turn = keys.take((user, key), limit).await;
             let _turn = turn.map_err(|_| ChangeError::KeyInProgress)?;
-            deciding.await
+            keyed.apply(change).await
         }))
     }
 
+    /// Without a key.
     fn decide(self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-        if change.amount.is_zero() {
-            // Zero changes nothing: it reads, the same way for every approach.
-            return read(&self.all.store, &self.built.tally, change);
+        if !change.amount.is_zero() {
+            return self.built.approach.apply(change);
         }
-        self.built.approach.apply(change)
-    }
-}
-
-/// Goes on to its end when the caller does not.
-async fn detached(
-    work: impl Future<Output = Result<Outcome, ChangeError>> + Send + 'static,
-) -> Result<Outcome, ChangeError> {
-    let task: JoinHandle<_> = tokio::spawn(work);
-    task.await.unwrap_or_else(|panic| Err(ChangeError::Internal(panic.into())))
-}
-
-/// An approach that does its work on one connection per change.
-trait Pooled: Send + Sync + Default + 'static {
-    /// How often a lost race is tried again. The default is for races that are rare: a deadlock,
-    /// or a key that another process used in the meantime.
-    const POLICY: Policy = Policy {
-        tries_max: 10,
-        pause: Duration::from_millis(2),
-        pause_max: Duration::from_millis(100),
-    };
-
-    /// Makes one try.
-    fn attempt(
-        &self,
-        connection: &mut PgConnection,
-        change: &Change,
-    ) -> impl Future<Output = Result<Outcome, Failure>> + Send;
-}
-
-/// For approaches that lose every race on a row that others keep busy: long enough to outlast a
-/// burst of 10,000 changes on a slow disk, and then it is "not applied".
-const LONG_RACE: Policy = Policy {
-    tries_max: 2_000,
-    pause: Duration::from_millis(1),
-    pause_max: Duration::from_millis(100),
-};
-
-/// Gives a [`Pooled`] approach its connections.
-struct OnPool<A> {
-    approach: Arc<A>,
-    store: Store,
-    tries_repeated: Counter,
-}
-
-impl<A: Pooled> OnPool<A> {
-    fn new(store: &Store, tally: &Tally) -> Self {
-        let (store, tries_repeated) = (store.clone(), tally.tries_repeated.clone());
-        Self { approach: Arc::default(), store, tries_repeated }
-    }
-}
-
-fn on_pool<A: Pooled>(store: &Store, _: &Shared, tally: &Tally) -> Arc<dyn Approach> {
-    Arc::new(OnPool::<A>::new(store, tally))
-}
-
-impl<A: Pooled> Approach for OnPool<A> {
-    fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-        let (approach, store) = (Arc::clone(&self.approach), self.store.clone());
-        let tries_repeated = self.tries_repeated.clone();
+        // Zero changes nothing: it reads, the same way for every approach.
+        let store = self.all.store.clone();
         Box::pin(async move {
-            let repeats = || {
-                tries_repeated.inc();
-            };
-            let tries = store.perform_tries(A::POLICY, repeats, move |connection| {
-                let (approach, change) = (Arc::clone(&approach), change.clone());
-                Box::pin(async move { approach.attempt(connection, &change).await })
-            });
-            tries.await
+            let balance = store.balance(change.user).await?;
+            Ok(Outcome::fresh(Decision::Accepted(balance)))
         })
     }
 }
 
-/// A [`Pooled`] approach that lets one change of a user into its tries at a time, in order of
-/// arrival. The others wait without a connection.
-struct Admitted<A> {
-    inner: OnPool<A>,
-    users: Turns<UserId>,
-    wait: Duration,
+/// Runs to completion even if the caller is dropped.
+async fn detached(
+    work: impl Future<Output = Result<Outcome, ChangeError>> + Send + 'static,
+) -> Result<Outcome, ChangeError> {
+    let task: JoinHandle<_> = tokio::spawn(work);
+    // It panicked: nobody knows how far it came.
+    task.await.unwrap_or_else(|panic| Err(ChangeError::OutcomeUnknown(panic.into())))
+}
+
+fn on_pool<A: Pooled>(store: &Store, shared: &Shared, tally: &Tally) -> Arc<dyn Approach> {
+    Arc::new(OnPool::<A>::new(store, shared, tally))
 }
 
 fn admitted<A: Pooled>(store: &Store, shared: &Shared, tally: &Tally) -> Arc<dyn Approach> {
-    let inner = OnPool::<A>::new(store, tally);
-    let (users, wait) = (shared.racers.clone(), shared.options.admission_wait);
-    Arc::new(Admitted { inner, users, wait })
+    Arc::new(Admitted::<A>::new(store, shared, tally))
 }
 
-impl<A: Pooled> Approach for Admitted<A> {
-    fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-        let (users, wait, user) = (self.users.clone(), self.wait, change.user);
-        let applying = self.inner.apply(change);
-        Box::pin(detached(async move {
-            let turn = users.take(user, wait).await;
-            let _turn = turn.map_err(|elapsed| ChangeError::NotApplied(elapsed.into()))?;
-            applying.await
-        }))
-    }
-}
-
-/// A change of zero. With a key, the balance that it read is kept like any other outcome.
-fn read(
-    store: &Store,
-    tally: &Tally,
-    change: Change,
-) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-    if change.key.is_some() {
-        return OnPool::<KeyedRead>::new(store, tally).apply(change);
-    }
-    let store = store.clone();
-    Box::pin(async move {
-        let balance = store.balance(change.user).await?;
-        Ok(Outcome::fresh(Decision::Accepted(balance)))
-    })
-}
-
+/// A change of zero with a key: the balance that it read is kept like any other outcome.
 #[derive(Default)]
 struct KeyedRead;
 
@@ -315,7 +243,7 @@ impl Pooled for KeyedRead {
         connection: &mut PgConnection,
         change: &Change,
     ) -> Result<Outcome, Failure> {
-        let seen = look(connection, change).await?;
-        settle(connection, change, seen, Sent::Commit).await.map(Settled::outcome)
+        let loaded = load(connection, change).await?;
+        decide_and_write(connection, change, loaded, Sent::Commit).await.map(Decided::outcome)
     }
 }

@@ -19,7 +19,7 @@
 //! # Admission
 //! Of any number of changes that read the same version one wins and all others have worked in vain.
 //! So a process lets only one change of a user into the tries at a time, the others queue in order
-//! of arrival ([`Admitted`](super::Admitted)): 10,000 at once need 10,000 tries, not 10,000² / 2. What is left to
+//! of arrival ([`Admitted`](super::pooled::Admitted)): 10,000 at once need 10,000 tries, not 10,000² / 2. What is left to
 //! lose against are other processes and other approaches. While these keep the row busy without a
 //! pause, a compare-and-swap hardly ever wins; so the tries go on for a long time with growing
 //! pauses, without a connection during the pause, and when they run out the answer is "not applied",
@@ -35,12 +35,12 @@
 
 use sqlx::PgConnection;
 
-use super::deciding::{Settled, settle};
-use super::{LONG_RACE, Pooled};
+use super::deciding::{Decided, decide_and_write};
+use super::pooled::{LONG_RACE, Pooled};
 use crate::balance::{Change, Outcome};
-use crate::store::error::Sent;
-use crate::store::idempotency::look;
-use crate::store::retry::{Failure, Policy};
+use crate::store::error::{Failure, Sent};
+use crate::store::keys::load;
+use crate::store::retry::Policy;
 
 #[derive(Default)]
 pub(super) struct OptimisticLocking;
@@ -53,7 +53,7 @@ impl Pooled for OptimisticLocking {
         connection: &mut PgConnection,
         change: &Change,
     ) -> Result<Outcome, Failure> {
-        let seen = look(connection, change).await?;
-        settle(connection, change, seen, Sent::Commit).await.map(Settled::outcome)
+        let loaded = load(connection, change).await?;
+        decide_and_write(connection, change, loaded, Sent::Commit).await.map(Decided::outcome)
     }
 }

@@ -33,12 +33,11 @@
 
 use sqlx::{Connection, PgConnection};
 
-use super::Pooled;
-use super::deciding::settle;
+use super::deciding::{decide_and_write, end};
+use super::pooled::Pooled;
 use crate::balance::{Change, Outcome};
-use crate::store::error::Sent;
-use crate::store::idempotency::look_and_lock;
-use crate::store::retry::Failure;
+use crate::store::error::{Failure, Sent};
+use crate::store::keys::load_and_lock;
 
 #[derive(Default)]
 pub(super) struct PessimisticLocking;
@@ -50,7 +49,12 @@ impl Pooled for PessimisticLocking {
         change: &Change,
     ) -> Result<Outcome, Failure> {
         let mut transaction = connection.begin().await.map_err(Failure::before_commit)?;
-        let seen = look_and_lock(&mut transaction, change).await?;
-        settle(&mut transaction, change, seen, Sent::NothingFinal).await?.end(transaction).await
+        let decided = match load_and_lock(&mut transaction, change).await {
+            Ok(loaded) => {
+                decide_and_write(&mut transaction, change, loaded, Sent::NothingFinal).await
+            }
+            Err(failure) => Err(failure),
+        };
+        end(transaction, decided).await
     }
 }

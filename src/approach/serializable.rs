@@ -31,12 +31,12 @@
 
 use sqlx::{Connection, PgConnection};
 
-use super::deciding::settle;
-use super::{LONG_RACE, Pooled};
+use super::deciding::{decide_and_write, end};
+use super::pooled::{LONG_RACE, Pooled};
 use crate::balance::{Change, Outcome};
-use crate::store::error::Sent;
-use crate::store::idempotency::look;
-use crate::store::retry::{Failure, Policy};
+use crate::store::error::{Failure, Sent};
+use crate::store::keys::load;
+use crate::store::retry::Policy;
 
 #[derive(Default)]
 pub(super) struct Serializable;
@@ -53,7 +53,12 @@ impl Pooled for Serializable {
             .begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE")
             .await
             .map_err(Failure::before_commit)?;
-        let seen = look(&mut transaction, change).await?;
-        settle(&mut transaction, change, seen, Sent::NothingFinal).await?.end(transaction).await
+        let decided = match load(&mut transaction, change).await {
+            Ok(loaded) => {
+                decide_and_write(&mut transaction, change, loaded, Sent::NothingFinal).await
+            }
+            Err(failure) => Err(failure),
+        };
+        end(transaction, decided).await
     }
 }

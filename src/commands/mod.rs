@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::service::StartError;
-use crate::store::StoreError;
 use crate::store::error::sqlstate;
 use crate::store::private_cluster::ClusterError;
+use crate::store::schema::StoreError;
 
 pub use migrate::migrate;
 pub use serve::serve;

@@ -35,6 +35,7 @@ use utoipa_axum::routes;
 use crate::approach::{self, Approaches};
 use crate::balance::UserId;
 use crate::store::Store;
+use crate::store::readiness::Readiness;
 use error::HttpError;
 
 /// What the handlers need. Clones share it.
@@ -47,6 +48,8 @@ pub struct Parts {
     pub approaches: Approaches,
     /// For everything that is no change.
     pub store: Store,
+    /// Whether the database takes changes.
+    pub readiness: Readiness,
     /// Who is let in.
     pub tokens: auth::Tokens,
     /// The time in which a request's body has to arrive.

@@ -54,6 +54,10 @@ struct Handed {
 pub struct Workers {
     inboxes: Vec<mpsc::Sender<Handed>>,
     threads: Vec<thread::JoinHandle<()>>,
+    /// Closed when no thread has a connection any more.
+    serving: watch::Sender<()>,
+    /// Dropped to let them close what they have.
+    closing: watch::Sender<()>,
 }
 
 impl Workers {
@@ -69,12 +73,17 @@ impl Workers {
         C: Future<Output = ()>,
         E: From<io::Error> + Send + 'static,
     {
-        let mut workers = Self { inboxes: Vec::new(), threads: Vec::new() };
+        let (serving, closing) = (watch::Sender::new(()), watch::Sender::new(()));
+        let mut workers = Self { inboxes: Vec::new(), threads: Vec::new(), serving, closing };
         for number in 0..count {
             let (inbox, handed) = mpsc::channel(INBOX);
             let (ready, started) = oneshot::channel();
             let make = make.clone();
-            let work = move || worker(make(number), handed, limits, ready);
+            let phases = Phases {
+                serving: workers.serving.subscribe(),
+                closing: workers.closing.subscribe(),
+            };
+            let work = move || worker(make(number), handed, limits, ready, phases);
             let name = format!("http-{number}");
             workers.threads.push(thread::Builder::new().name(name).spawn(work)?);
             workers.inboxes.push(inbox);
@@ -99,6 +108,10 @@ impl Workers {
         drop(listener);
         // This is how the workers learn of the end.
         drop(self.inboxes);
+        // A thread may use what belongs to another one until its own last connection is closed. Each
+        // ends that by itself, in the same time.
+        self.serving.closed().await;
+        drop(self.closing);
         for thread in self.threads {
             let joined = tokio::task::spawn_blocking(|| thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
@@ -139,12 +152,21 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
+/// How a thread and the others tell each other how far they are.
+struct Phases {
+    /// Dropped with its last connection.
+    serving: watch::Receiver<()>,
+    /// Closed when nobody has a connection any more.
+    closing: watch::Receiver<()>,
+}
+
 /// A worker's thread, from its runtime to the end of its last connection.
 fn worker<C: Future<Output = ()>, E: From<io::Error>>(
     making: impl Future<Output = Result<(Router, C), E>>,
     handed: mpsc::Receiver<Handed>,
     limits: HttpLimits,
     ready: oneshot::Sender<Result<(), E>>,
+    mut phases: Phases,
 ) {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -156,6 +178,9 @@ fn worker<C: Future<Output = ()>, E: From<io::Error>>(
                 drop(ready.send(Ok(())));
                 carry_all(handed, &router, limits).await;
                 drop(router);
+                drop(phases.serving);
+                // An error is what is waited for: the other side is gone.
+                let _ = phases.closing.changed().await;
                 close.await;
             }
             Err(error) => drop(ready.send(Err(error))),

@@ -1,12 +1,14 @@
-//! What a failure of the database means for a change: one place, by SQLSTATE, never by text.
+//! What a failure of the database means: one place, by SQLSTATE, never by text.
 //!
-//! The question is always the same: is it known that the change did not happen? PostgreSQL answers
-//! a failed statement with an error *instead of* committing it, so an `ERROR` always means rolled
-//! back. Only the connection itself can leave the outcome open, and only once a commit was sent.
+//! The question is always the same: is it *known* that nothing was applied? PostgreSQL answers a
+//! statement that failed with an error instead of committing it. But an error may also be relayed
+//! (by a pooler, a proxy, the coordinator of a cluster) or overtake a commit that has happened, so
+//! only the classes listed in [`is_rolled_back`] count as proof. Everything else is unknown.
 
 use std::io;
 
-use crate::balance::ChangeError;
+use super::keys;
+use crate::balance::{Cause, ChangeError};
 
 /// What had been sent when the database failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,62 +19,162 @@ pub enum Sent {
     Commit,
 }
 
+/// How an attempt ended that decided nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// No session could be opened. Nothing was sent.
+    Unreachable(Cause),
+    /// The session broke before the database had the statement; another one may do better.
+    NotSent(Cause),
+    /// Rolled back: somebody else came first. Another attempt may win.
+    Race(Cause),
+    /// Rolled back: a row stayed locked for longer than `lock_timeout`.
+    Locked(Cause),
+    /// Rolled back: the database objects to the data itself. Another attempt would fail the same.
+    Data(ChangeError),
+    /// It may or may not have been applied. Only its key can tell, if it has one.
+    Unknown(Cause),
+    /// What the caller is told: a decision of the domain, or a failure for which another attempt
+    /// would not help. Nothing was applied.
+    Final(ChangeError),
+}
+
+impl Failure {
+    /// Sorts a failure of the database.
+    pub fn new(error: sqlx::Error, sent: Sent) -> Self {
+        let failure = Self::after_commit(error);
+        match (failure, sent) {
+            // Nothing could commit, so whatever happened, nothing was applied.
+            (Self::Unknown(cause), Sent::NothingFinal) => {
+                Self::Final(ChangeError::NotApplied(cause))
+            }
+            (failure, _) => failure,
+        }
+    }
+
+    /// For `map_err`, inside a transaction or on a read.
+    pub fn before_commit(error: sqlx::Error) -> Self {
+        Self::new(error, Sent::NothingFinal)
+    }
+
+    /// For `map_err`, on a commit or on a statement that commits by itself.
+    pub fn at_commit(error: sqlx::Error) -> Self {
+        Self::new(error, Sent::Commit)
+    }
+
+    fn after_commit(error: sqlx::Error) -> Self {
+        if let Some(code) = sqlstate(&error) {
+            if keys::is_conflict(&error) {
+                return Self::Race(error.into());
+            }
+            return Self::by_sqlstate(&code, error);
+        }
+        match &error {
+            // EPIPE comes only from a write that the server did not take in full. The commit is the
+            // last byte of what is written, so the server never saw it.
+            sqlx::Error::Io(cause) if cause.kind() == io::ErrorKind::BrokenPipe => {
+                Self::NotSent(error.into())
+            }
+            _ => Self::Unknown(error.into()),
+        }
+    }
+
+    /// For an error that the server answered with.
+    pub(crate) fn by_sqlstate(code: &str, error: impl Into<Cause>) -> Self {
+        let cause = error.into();
+        match code {
+            "40001" | "40P01" => Self::Race(cause),
+            "55P03" => Self::Locked(cause),
+            // numeric_value_out_of_range: the sum left 64 bits.
+            "22003" => Self::Data(ChangeError::BalanceOutOfRange),
+            _ if !is_rolled_back(code) => Self::Unknown(cause),
+            _ if matches!(code.get(..2), Some("22" | "23")) => {
+                Self::Data(ChangeError::Internal(cause))
+            }
+            _ if is_passing(code) => Self::Final(ChangeError::NotApplied(cause)),
+            _ => Self::Final(ChangeError::Internal(cause)),
+        }
+    }
+
+    /// Whether the session that it happened on must not be used again.
+    pub fn costs_session(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::NotSent(_) | Self::Unknown(_) => true,
+            Self::Race(_) | Self::Locked(_) | Self::Data(_) => false,
+            Self::Final(ChangeError::NotApplied(cause) | ChangeError::Internal(cause)) => {
+                cause.downcast_ref::<sqlx::Error>().is_some_and(ends_session)
+            }
+            Self::Final(_) => false,
+        }
+    }
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// What the caller is told when there is no further attempt.
+impl From<Failure> for ChangeError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable(cause)
+            | Failure::NotSent(cause)
+            | Failure::Race(cause)
+            | Failure::Locked(cause) => Self::NotApplied(cause),
+            Failure::Unknown(cause) => Self::OutcomeUnknown(cause),
+            Failure::Data(error) | Failure::Final(error) => error,
+        }
+    }
+}
+
 /// The SQLSTATE of an answer of the server, where there is one.
 pub fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
 
-/// Turns a failure into what the client may be told.
-pub fn change_error(error: sqlx::Error, sent: Sent) -> ChangeError {
-    match &error {
-        sqlx::Error::Database(answer) => {
-            let code = answer.code().unwrap_or_default().into_owned();
-            by_sqlstate(&code, error, sent)
-        }
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
-            ChangeError::NotApplied(error.into())
-        }
-        // EPIPE comes only from a write that the server did not take in full. The commit is the
-        // last byte of what is written, so the server never saw it.
-        sqlx::Error::Io(cause) if cause.kind() == io::ErrorKind::BrokenPipe => {
-            ChangeError::NotApplied(error.into())
-        }
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed => match sent {
-            Sent::NothingFinal => ChangeError::NotApplied(error.into()),
-            Sent::Commit => ChangeError::OutcomeUnknown(error.into()),
-        },
-        _ => ChangeError::Internal(error.into()),
-    }
-}
-
-fn by_sqlstate(code: &str, error: sqlx::Error, sent: Sent) -> ChangeError {
+/// Codes with which a server says that the statement, and its transaction with it, did not happen.
+///
+/// Not among them, so "unknown": connection exceptions (08) and system and internal errors (58, XX),
+/// which a cluster also relays after a commit was sent; a session that is ended from outside (57P01
+/// and the like), whose message may overtake a commit; 40003; and every code not known here.
+fn is_rolled_back(code: &str) -> bool {
     match code {
-        // numeric_value_out_of_range: the sum left 64 bits.
-        "22003" => ChangeError::BalanceOutOfRange,
-        // The session was ended from outside: admin_shutdown, crash_shutdown, and the like. The
-        // message may overtake a commit that already happened, so it proves nothing.
-        "57P01" | "57P02" | "57P05" if sent == Sent::Commit => {
-            ChangeError::OutcomeUnknown(error.into())
-        }
-        _ if is_passing(code) => ChangeError::NotApplied(error.into()),
-        _ => ChangeError::Internal(error.into()),
+        // statement_completion_unknown, and errors that end or relay instead of deciding.
+        "40003" => false,
+        // query_canceled (statement_timeout), and a server that lets nobody in yet.
+        "57014" | "57P03" => true,
+        _ => matches!(
+            code.get(..2),
+            Some(
+                "0A" | "21" | "22" | "23" // what is asked for, and the data
+                | "25" | "26" | "28" | "3D" | "3F" // transaction state, names, access
+                | "40" | "42" | "44" // lost races, syntax and rights, check option
+                | "53" | "54" | "55" // resources, limits, object not in the right state
+            )
+        ),
     }
 }
 
-/// Failures that are no fault of the change: rolled back, and worth another try later.
+/// Rolled back through no fault of the request: worth another try later, so 503.
 fn is_passing(code: &str) -> bool {
     matches!(
         code,
-        "40001" | "40P01"           // serialization_failure, deadlock_detected
-        | "55P03"                   // lock_not_available (lock_timeout)
-        | "57014"                   // query_canceled (statement_timeout)
-        | "57P01" | "57P02" | "57P03" | "57P05" // the server is going down or coming up
+        "57014" | "57P03"           // statement_timeout; the server is coming up
         | "25006"                   // read_only_sql_transaction: a standby, mid-failover
         | "25P03" | "25P04" // idle_in_transaction and transaction time-outs
-    ) || matches!(code.get(..2), Some("08" | "53")) // connection exceptions, resources
+    ) || code.starts_with("53") // resources
+}
+
+/// After these the session is gone, or would answer the next request with the same error: one that
+/// was opened on a primary stays read-only after that has become a standby (25006), and a plan
+/// (0A000) or a prepared statement (26000) may have been made for another schema.
+fn ends_session(error: &sqlx::Error) -> bool {
+    let Some(code) = sqlstate(error) else { return true };
+    matches!(code.as_str(), "0A000" | "25006" | "25P03" | "25P04" | "26000")
+        || code.starts_with("57P")
+        || !is_rolled_back(&code)
 }
 
 #[cfg(test)]
@@ -83,39 +185,64 @@ mod tests {
         sqlx::Error::Io(io::Error::from(kind))
     }
 
+    fn by_code(code: &str) -> Failure {
+        Failure::by_sqlstate(code, "as a server would say it")
+    }
+
     #[test]
     fn a_connection_lost_after_a_commit_was_sent_leaves_the_outcome_unknown() {
         for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset] {
-            let error = change_error(io(kind), Sent::Commit);
-            assert!(matches!(error, ChangeError::OutcomeUnknown(_)), "{kind:?}: {error:?}");
+            let failure = Failure::at_commit(io(kind));
+            assert!(matches!(failure, Failure::Unknown(_)), "{kind:?}: {failure:?}");
         }
     }
 
     #[test]
     fn a_connection_lost_inside_a_transaction_has_changed_nothing() {
-        let error = change_error(io(io::ErrorKind::UnexpectedEof), Sent::NothingFinal);
-        assert!(matches!(error, ChangeError::NotApplied(_)));
+        let failure = Failure::before_commit(io(io::ErrorKind::UnexpectedEof));
+        assert!(matches!(failure, Failure::Final(ChangeError::NotApplied(_))));
+        assert!(failure.costs_session());
     }
 
     #[test]
     fn a_write_that_the_server_never_took_has_changed_nothing() {
-        let error = change_error(io(io::ErrorKind::BrokenPipe), Sent::Commit);
-        assert!(matches!(error, ChangeError::NotApplied(_)));
+        let failure = Failure::at_commit(io(io::ErrorKind::BrokenPipe));
+        assert!(matches!(failure, Failure::NotSent(_)));
     }
 
     #[test]
-    fn waiting_in_vain_for_a_connection_has_changed_nothing() {
-        let error = change_error(sqlx::Error::PoolTimedOut, Sent::NothingFinal);
-        assert!(matches!(error, ChangeError::NotApplied(_)));
-    }
-
-    #[test]
-    fn contention_is_passing_and_a_broken_constraint_is_not() {
-        for code in ["40001", "40P01", "55P03", "57014", "53300", "08006"] {
-            assert!(is_passing(code), "{code}");
+    fn whatever_is_not_known_to_be_rolled_back_is_unknown() {
+        let relayed = ["08006", "08007", "XX000", "XX001", "58030", "57P01", "57P02", "57P05"];
+        for code in relayed.into_iter().chain(["40003", "F0000", "HV000", "99999", "2", ""]) {
+            let failure = by_code(code);
+            assert!(matches!(failure, Failure::Unknown(_)), "{code}: {failure:?}");
+            assert!(failure.costs_session(), "{code}");
         }
-        for code in ["23514", "23505", "42P01", ""] {
-            assert!(!is_passing(code), "{code}");
+        let strange = Failure::at_commit(sqlx::Error::RowNotFound);
+        assert!(matches!(strange, Failure::Unknown(_)), "{strange:?}");
+    }
+
+    #[test]
+    fn only_the_data_is_an_objection_to_the_data() {
+        assert!(matches!(by_code("22003"), Failure::Data(ChangeError::BalanceOutOfRange)));
+        for code in ["22P02", "23514", "23505"] {
+            assert!(matches!(by_code(code), Failure::Data(ChangeError::Internal(_))), "{code}");
+        }
+        for code in ["57014", "53100", "53200", "53300", "25006", "25P03", "57P03"] {
+            let failure = by_code(code);
+            assert!(matches!(failure, Failure::Final(ChangeError::NotApplied(_))), "{code}");
+        }
+        for code in ["42P01", "0A000", "54001"] {
+            let failure = by_code(code);
+            assert!(matches!(failure, Failure::Final(ChangeError::Internal(_))), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_waited_for_in_vain_is_told_from_a_lost_race() {
+        assert!(matches!(by_code("55P03"), Failure::Locked(_)));
+        for code in ["40001", "40P01"] {
+            assert!(matches!(by_code(code), Failure::Race(_)), "{code}");
         }
     }
 }

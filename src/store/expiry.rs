@@ -5,9 +5,13 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, warn};
+
+use super::error::{Failure, sqlstate};
+use super::session::Connector;
+use crate::balance::ChangeError;
 
 /// Keys removed in one transaction: a few milliseconds of work.
 const BATCH: i64 = 500;
@@ -15,13 +19,16 @@ const BATCH: i64 = 500;
 /// How often the oldest keys are looked at.
 const PERIOD: Duration = Duration::from_secs(60);
 
+/// How long a round may take; the next one goes on from there.
+const ROUND_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// Removes keys older than `age`, now and then for ever. Drop the future to stop it.
-pub async fn run(pool: PgPool, age: Duration) {
+pub async fn run(connector: Connector, age: Duration) {
     let mut ticks = interval_at(Instant::now() + PERIOD, PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match remove_older_than(&pool, age).await {
+        match round(&connector, age).await {
             Ok(0) => {}
             Ok(removed) => debug!(removed, "idempotency keys expired"),
             Err(error) => warn!(%error, "cannot remove expired idempotency keys"),
@@ -29,8 +36,32 @@ pub async fn run(pool: PgPool, age: Duration) {
     }
 }
 
+/// One round, on a session of its own.
+async fn round(connector: &Connector, age: Duration) -> Result<u64, ChangeError> {
+    let session = connector.open().await.map_err(|error| ChangeError::NotApplied(error.into()))?;
+    let (removed, spent) = session
+        .run(ROUND_MAX, |connection| {
+            Box::pin(async move {
+                remove_older_than(connection, age).await.map_err(Failure::before_commit)
+            })
+        })
+        .await;
+    if let Some(spent) = spent
+        && let Some(session) = spent.recover().await
+    {
+        session.close().await;
+    }
+    Ok(removed?)
+}
+
 /// Removes all keys older than `age`, batch by batch. Returns how many.
-pub async fn remove_older_than(pool: &PgPool, age: Duration) -> Result<u64, sqlx::Error> {
+///
+/// # Errors
+/// As the database says; what was removed before stays removed.
+pub async fn remove_older_than(
+    connection: &mut PgConnection,
+    age: Duration,
+) -> Result<u64, sqlx::Error> {
     let mut removed = 0;
     for sql in [
         "DELETE FROM idempotency_keys WHERE (user_id, key) IN ( \
@@ -46,14 +77,42 @@ pub async fn remove_older_than(pool: &PgPool, age: Duration) -> Result<u64, sqlx
             let batch = sqlx::query(sql)
                 .bind(age.as_secs_f64())
                 .bind(BATCH)
-                .execute(pool)
-                .await?
-                .rows_affected();
+                .execute(&mut *connection)
+                .await;
+            let batch = match batch {
+                Ok(done) => done.rows_affected(),
+                // Where the tables are sharded, rows of several users cannot be locked.
+                Err(error) if sqlstate(&error).as_deref() == Some("0A000") => {
+                    removed += remove_without_locks(connection, age).await?;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             removed += batch;
             if batch == 0 {
                 break;
             }
         }
+    }
+    Ok(removed)
+}
+
+/// The same without passing over rows that somebody has locked: it waits for those, as long as a
+/// statement may wait.
+async fn remove_without_locks(
+    connection: &mut PgConnection,
+    age: Duration,
+) -> Result<u64, sqlx::Error> {
+    let mut removed = 0;
+    for sql in [
+        "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(secs => $1)",
+        "DELETE FROM user_creation_keys WHERE created_at < now() - make_interval(secs => $1)",
+    ] {
+        removed += sqlx::query(sql)
+            .bind(age.as_secs_f64())
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
     }
     Ok(removed)
 }

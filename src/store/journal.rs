@@ -2,14 +2,14 @@
 
 use sqlx::PgConnection;
 
-use super::error::{Sent, change_error};
-use crate::balance::{Balance, Change, ChangeError, Key, UserId};
+use super::error::Failure;
+use crate::balance::{Balance, Change, Key, UserId};
 
 /// Writes an accepted change: the balance, its journal row and its key, in one statement, if the
 /// row still has `version`. Returns whether it had.
 ///
 /// # Errors
-/// As the database says; see [`is_conflict`](super::idempotency::is_conflict).
+/// As the database says; see [`is_conflict`](super::keys::is_conflict).
 pub async fn write(
     connection: &mut PgConnection,
     change: &Change,
@@ -27,6 +27,7 @@ pub async fn write(
          ), kept AS ( \
              INSERT INTO idempotency_keys (user_id, key, amount, balance) \
              SELECT $1, $5, $2, balance FROM changed WHERE $5 IS NOT NULL \
+             RETURNING user_id \
          ) \
          SELECT FROM changed",
     )
@@ -63,7 +64,7 @@ pub async fn page(
     user: UserId,
     before: i64,
     limit: i64,
-) -> Result<Vec<Entry>, ChangeError> {
+) -> Result<Vec<Entry>, Failure> {
     sqlx::query_as(
         "SELECT version, amount, balance, key, \
              to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') \
@@ -76,5 +77,5 @@ pub async fn page(
     .bind(limit)
     .fetch_all(connection)
     .await
-    .map_err(|error| change_error(error, Sent::NothingFinal))
+    .map_err(Failure::before_commit)
 }

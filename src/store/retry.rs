@@ -1,95 +1,45 @@
 //! The one bounded retry, with jitter.
 //!
-//! Only what PostgreSQL has rolled back in full is tried again: a lost race, a deadlock, a key that
-//! somebody else used in the meantime. The caller re-runs the whole transaction, never a part.
+//! Only what PostgreSQL has rolled back in full is attempted again: a lost race, a deadlock, a key
+//! that somebody else used in the meantime. The caller re-runs the whole transaction, never a part.
+//! The bound is a time and not a number: how many attempts fit into it depends on the disk.
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::error::{Sent, change_error, sqlstate};
-use super::idempotency;
-use crate::balance::ChangeError;
-
-/// How a try failed.
-#[derive(Debug)]
-pub enum Failure {
-    /// Lost against somebody else, and rolled back: another try may win.
-    LostRace(ChangeError),
-    /// Another try would not help, or might do it twice.
-    Final(ChangeError),
-}
-
-impl Failure {
-    /// Sorts a failure of the database.
-    pub fn from_database(error: sqlx::Error, sent: Sent) -> Self {
-        let raced = matches!(sqlstate(&error).as_deref(), Some("40001" | "40P01"));
-        if raced || idempotency::is_conflict(&error) {
-            return Self::LostRace(ChangeError::NotApplied(error.into()));
-        }
-        Self::Final(change_error(error, sent))
-    }
-
-    /// For `map_err`, inside a transaction.
-    pub fn before_commit(error: sqlx::Error) -> Self {
-        Self::from_database(error, Sent::NothingFinal)
-    }
-
-    /// For `map_err`, on a commit or on a statement that commits by itself.
-    pub fn at_commit(error: sqlx::Error) -> Self {
-        Self::from_database(error, Sent::Commit)
-    }
-}
-
-impl From<ChangeError> for Failure {
-    fn from(error: ChangeError) -> Self {
-        Self::Final(error)
-    }
-}
-
-/// How often, and how long to wait in between.
+/// For how long, and how long to wait in between.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Tries in all.
-    pub tries_max: u32,
-    /// The longest pause before the second try; it doubles with each further one.
+    /// No further attempt begins after this time.
+    pub limit: Duration,
+    /// The longest pause before the second attempt; it doubles with each further one.
     pub pause: Duration,
     /// Where the doubling ends.
     pub pause_max: Duration,
 }
 
-/// The tries of one change.
-pub(super) struct Tries {
+/// The attempts of one change.
+pub(crate) struct Attempts {
     policy: Policy,
+    began: Instant,
     made: u32,
 }
 
-impl Tries {
-    /// Before the first try.
-    pub(super) fn new(policy: Policy) -> Self {
-        Self { policy, made: 0 }
+impl Attempts {
+    /// Before the first attempt.
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { policy, began: Instant::now(), made: 0 }
     }
 
-    /// Ends with the result, or pauses and lets the caller try again (`None`).
-    ///
-    /// # Errors
-    /// What the last try failed with.
-    pub(super) async fn settle<T>(
-        &mut self,
-        result: Result<T, Failure>,
-    ) -> Option<Result<T, ChangeError>> {
-        match result {
-            Ok(value) => return Some(Ok(value)),
-            Err(Failure::Final(error)) => return Some(Err(error)),
-            Err(Failure::LostRace(error)) => {
-                self.made += 1;
-                if self.made >= self.policy.tries_max {
-                    return Some(Err(error));
-                }
-            }
+    /// Pauses, and tells whether there is time for another attempt.
+    pub(crate) async fn again(&mut self) -> bool {
+        self.made = self.made.saturating_add(1);
+        if self.began.elapsed() >= self.policy.limit {
+            return false;
         }
         sleep(self.pause()).await;
-        None
+        true
     }
 
     /// Anything between nothing and the doubled pause, so that those who lost to each other do not
@@ -105,35 +55,29 @@ mod tests {
     use super::*;
 
     const POLICY: Policy = Policy {
-        tries_max: 3,
-        pause: Duration::from_micros(1),
-        pause_max: Duration::from_micros(4),
+        limit: Duration::from_secs(2),
+        pause: Duration::from_millis(1),
+        pause_max: Duration::from_millis(100),
     };
 
-    fn lost() -> Result<u8, Failure> {
-        Err(Failure::LostRace(ChangeError::NotApplied("lost".into())))
-    }
-
-    #[tokio::test]
-    async fn a_lost_race_is_tried_again_until_the_bound() {
-        let mut tries = Tries::new(POLICY);
-        assert!(tries.settle(lost()).await.is_none());
-        assert!(tries.settle(lost()).await.is_none());
-        let end = tries.settle(lost()).await.expect("the third was the last");
-        assert!(matches!(end, Err(ChangeError::NotApplied(_))));
-    }
-
-    #[tokio::test]
-    async fn what_is_final_is_never_tried_again() {
-        let mut tries = Tries::new(POLICY);
-        let end = tries.settle::<u8>(Err(Failure::Final(ChangeError::UserNotFound))).await;
-        assert!(matches!(end, Some(Err(ChangeError::UserNotFound))));
+    #[tokio::test(start_paused = true)]
+    async fn attempts_go_on_until_their_time_is_over_and_no_longer() {
+        let began = Instant::now();
+        let mut attempts = Attempts::new(POLICY);
+        let mut made = 0;
+        while attempts.again().await {
+            made += 1;
+        }
+        assert!(made > 20, "{made}");
+        let took = began.elapsed();
+        assert!((POLICY.limit..POLICY.limit + POLICY.pause_max).contains(&took), "{took:?}");
     }
 
     #[test]
     fn pauses_grow_but_not_beyond_their_end() {
         for made in [1, 2, 3, 40, u32::MAX] {
-            assert!(Tries { policy: POLICY, made }.pause() <= POLICY.pause_max, "{made}");
+            let attempts = Attempts { policy: POLICY, began: Instant::now(), made };
+            assert!(attempts.pause() <= POLICY.pause_max, "{made}");
         }
     }
 }

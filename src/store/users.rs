@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
-use super::error::{Sent, change_error};
-use super::retry::{Failure, Policy};
+use super::error::Failure;
+use super::retry::Policy;
 use crate::balance::{Balance, ChangeError, Key, UserId};
 
 /// The opening balance of user 1, in minor units.
 pub const SEED_BALANCE: Balance = 10_000;
 
 /// Creates user 1 where there is no user 1 yet. Never touches one that exists.
-pub async fn seed(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn seed(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
         "WITH created AS ( \
              INSERT INTO users (id, balance, version) VALUES ($1, $2, 1) \
@@ -24,24 +24,27 @@ pub async fn seed(pool: &PgPool) -> Result<(), sqlx::Error> {
     )
     .bind(UserId::FIRST.get())
     .bind(SEED_BALANCE)
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
 }
 
 /// The balance as of now. Waits for nobody.
-pub async fn balance(connection: &mut PgConnection, user: UserId) -> Result<Balance, ChangeError> {
-    sqlx::query_scalar("SELECT balance FROM users WHERE id = $1")
+pub async fn balance(connection: &mut PgConnection, user: UserId) -> Result<Balance, Failure> {
+    let balance: Option<Balance> = sqlx::query_scalar("SELECT balance FROM users WHERE id = $1")
         .bind(user.get())
         .fetch_optional(connection)
         .await
-        .map_err(|error| change_error(error, Sent::NothingFinal))?
-        .ok_or(ChangeError::UserNotFound)
+        .map_err(Failure::before_commit)?;
+    Ok(balance.ok_or(ChangeError::UserNotFound)?)
 }
 
-/// Only a key that somebody else used in the meantime is tried again, and that is then found.
-pub(super) const POLICY: Policy =
-    Policy { tries_max: 5, pause: Duration::from_millis(2), pause_max: Duration::from_millis(50) };
+/// Only a key that somebody else used in the meantime is attempted again, and that is then found.
+pub(super) const POLICY: Policy = Policy {
+    limit: Duration::from_secs(5),
+    pause: Duration::from_millis(2),
+    pause_max: Duration::from_millis(50),
+};
 
 /// A user as it was created, now or earlier with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,7 @@ pub async fn create(
          ), kept AS ( \
              INSERT INTO user_creation_keys (key, balance, user_id) \
              SELECT $2, balance, id FROM created WHERE $2 IS NOT NULL \
+             RETURNING user_id \
          ) \
          SELECT id, balance, false FROM created UNION ALL SELECT user_id, balance, true FROM prior",
     )

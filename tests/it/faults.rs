@@ -150,7 +150,13 @@ async fn a_rested_connection_that_does_not_answer_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_free_connection_a_change_is_refused_and_never_applied() {
-    let variables = [("POOL_SIZE", "1"), ("POOL_WAIT_SECS", "1"), ("ANSWER_TIMEOUT_SECS", "20")];
+    let variables = [
+        ("POOL_SIZE", "1"),
+        ("POOL_WAIT_SECS", "1"),
+        ("ANSWER_TIMEOUT_SECS", "20"),
+        // So that the first one keeps the only session while it waits.
+        ("LOCK_WAIT_MILLIS", "60000"),
+    ];
     let service = TestService::start_with(&variables).await;
     for name in ["self", "transaction-pessimistic-locking"] {
         let user = service.user_with(1_000).await;

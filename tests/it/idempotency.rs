@@ -271,9 +271,11 @@ async fn old_keys_are_removed_and_young_ones_stay() {
         .execute(&mut *busy)
         .await
         .unwrap();
-    assert_eq!(expiry::remove_older_than(&service.pool, week).await.unwrap(), 1_199);
+    let mut connection = service.pool.acquire().await.unwrap();
+    assert_eq!(expiry::remove_older_than(&mut connection, week).await.unwrap(), 1_199);
     busy.rollback().await.unwrap();
-    assert_eq!(expiry::remove_older_than(&service.pool, week).await.unwrap(), 1);
+    assert_eq!(expiry::remove_older_than(&mut connection, week).await.unwrap(), 1);
+    drop(connection);
     assert!(service.keyed("self", 1, -2, "young").await.1, "it still replays");
     service.stop().await;
 }

@@ -43,14 +43,31 @@ impl TestService {
         Self::start_configured(choice, database, variables).await
     }
 
+    /// Its way to the database is another one than the test's.
+    pub(crate) async fn start_through(
+        way: PgConnectOptions,
+        database: PgConnectOptions,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        Self::start_configured(DatabaseChoice::Url(Box::new(way)), database, variables).await
+    }
+
     /// With a private cluster of its own.
     pub(crate) async fn start_private(options: ClusterOptions) -> Self {
+        Self::start_private_with(options, &[]).await
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) async fn start_private_with(
+        options: ClusterOptions,
+        variables: &[(&str, &str)],
+    ) -> Self {
         // The service itself starts it; this only tells where it will be reached.
         let cluster = PrivateCluster::start(options.clone()).await.expect("the cluster starts");
         let database = cluster.connect_options(SERVICE_DATABASE);
         cluster.stop().await.expect("the cluster stops");
         drop(cluster);
-        Self::start_configured(DatabaseChoice::Private(options), database, &[]).await
+        Self::start_configured(DatabaseChoice::Private(options), database, variables).await
     }
 
     async fn start_configured(
@@ -66,7 +83,8 @@ impl TestService {
         let service = Service::start(&config).await.expect("the service starts");
         let url = format!("http://{}", service.address());
         let pool = PgPoolOptions::new()
-            .max_connections(4)
+            // Some tests keep a dozen rows locked. Opened as they are needed.
+            .max_connections(16)
             .connect_with(database.clone().application_name("test"))
             .await
             .expect("the database answers");

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::lane::Answer;
+use super::core::Answer;
 
 /// Batches of answers on their way to one thread. A thread that is so far behind gets its answers
 /// handed out by the lane itself.

@@ -2,44 +2,35 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::error;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::{error, warn};
 
-use super::batch;
+use super::core::{Answer, Core, Step};
 use super::courier::{CourierId, Couriers, Delivery, Outbox};
 use super::link::Link;
-use crate::balance::{Change, ChangeError, Outcome};
+use crate::balance::{Change, ChangeError};
 use crate::metrics::LaneTally;
-use crate::store::Store;
+use crate::store::session::Connector;
 
-/// The most changes in one batch. More would not be faster: the commit is a small part of the cost
-/// of so many rows by then, and each caller waits for the whole batch.
-const CHANGES_MAX: usize = 2_048;
+/// The pause after a panic: what made it may still be there.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a caller waits for.
-pub(super) type Answer = Result<Outcome, ChangeError>;
-
-/// A change in a lane, and who waits for it.
-pub(super) struct Waiting {
-    pub(super) change: Change,
-    /// A statement with it was lost with its connection: it may have happened.
-    pub(super) maybe_applied: bool,
-    caller: oneshot::Sender<Answer>,
+/// Who waits for a change.
+pub(super) struct Caller {
+    to: oneshot::Sender<Answer>,
     courier: CourierId,
 }
 
-impl Waiting {
-    /// The answer leaves with the next emptying of the outbox.
-    pub(super) fn answer(self, out: &mut Outbox, answer: Answer) {
-        out.push(self.courier, Delivery { to: self.caller, answer });
-    }
-}
+/// A change on its way into a lane.
+type Arrival = (Change, Caller);
 
 /// The way into a lane.
 pub(super) struct Lane {
-    queue: mpsc::Sender<Waiting>,
+    queue: mpsc::Sender<Arrival>,
 }
 
 impl Lane {
@@ -57,9 +48,8 @@ impl Lane {
         change: Change,
         courier: CourierId,
     ) -> Result<oneshot::Receiver<Answer>, ChangeError> {
-        let (caller, answered) = oneshot::channel();
-        let waiting = Waiting { change, maybe_applied: false, caller, courier };
-        match self.queue.try_send(waiting) {
+        let (to, answered) = oneshot::channel();
+        match self.queue.try_send((change, Caller { to, courier })) {
             Ok(()) => Ok(answered),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 Err(ChangeError::NotApplied("the lane's queue is full".into()))
@@ -78,83 +68,174 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Takes nothing more, decides on what is queued, and ends.
-    pub(super) async fn end(self) {
+    /// Tells it to take nothing more, to decide on what is queued, and to end.
+    pub(super) fn stop(&self) {
         self.stop.send_replace(true);
-        if let Err(panic) = self.task.await {
-            error!(%panic, "a lane ended badly");
+    }
+
+    /// Waits for its end. One that is not there in time is broken off, and its session closed.
+    pub(super) async fn end(mut self, by: Instant) {
+        match timeout_at(by, &mut self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(panic)) => error!(%panic, "a lane panicked"),
+            Err(_) => {
+                warn!("a lane was still waiting for the database at the end");
+                self.task.abort();
+            }
         }
     }
 }
 
 /// Starts a lane on the current runtime.
 pub(super) fn start(
-    store: Store,
+    connector: Connector,
     couriers: Arc<Couriers>,
     queue_max: usize,
     tally: LaneTally,
 ) -> (Lane, Running) {
     let (queue, queued) = mpsc::channel(queue_max);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(supervise(store, couriers, queued, stopped, tally));
+    let task = tokio::spawn(supervise(connector, couriers, queued, stopped, tally));
     (Lane { queue }, Running { stop, task })
 }
 
 /// One panic is one batch without an answer, not the end of the lane.
 async fn supervise(
-    store: Store,
+    connector: Connector,
     couriers: Arc<Couriers>,
-    queued: mpsc::Receiver<Waiting>,
+    queued: mpsc::Receiver<Arrival>,
     stopped: watch::Receiver<bool>,
     tally: LaneTally,
 ) {
-    let queued = Arc::new(Mutex::new(queued));
+    let queue = Arc::new(Mutex::new(queued));
     loop {
-        let (link, couriers) = (Link::new(store.clone()), Arc::clone(&couriers));
-        let (queued, stopped, tally) = (Arc::clone(&queued), stopped.clone(), tally.clone());
-        let serving = tokio::spawn(async move {
-            serve(link, &couriers, &mut *queued.lock().await, stopped, &tally).await;
-        });
-        match serving.await {
+        let serving = {
+            let (link, couriers) = (Link::new(connector.clone()), Arc::clone(&couriers));
+            let (queue, stopped) = (Arc::clone(&queue), stopped.clone());
+            let tally = tally.clone();
+            async move {
+                let mut queued = queue.lock().await;
+                Serving::new(link, &couriers, &mut queued, &tally).run(stopped).await;
+            }
+        };
+        // Aborted when this task is, which an unwatched task would not be.
+        let mut serving = AbortOnDrop(tokio::spawn(serving));
+        match (&mut serving.0).await {
             Ok(()) => return,
             Err(panic) => error!(%panic, "a lane panicked and is started again"),
         }
+        sleep(RESTART_PAUSE).await;
     }
 }
 
-async fn serve(
-    mut link: Link,
-    couriers: &Couriers,
-    queued: &mut mpsc::Receiver<Waiting>,
-    mut stopped: watch::Receiver<bool>,
-    tally: &LaneTally,
-) {
-    let mut taken = Vec::new();
-    loop {
-        tokio::select! {
-            biased;
-            count = queued.recv_many(&mut taken, CHANGES_MAX) => {
-                if count == 0 {
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The core with its queue on one side and its session on the other.
+struct Serving<'a> {
+    core: Core<Caller>,
+    started: Instant,
+    link: Link,
+    couriers: &'a Couriers,
+    out: Outbox,
+    queued: &'a mut mpsc::Receiver<Arrival>,
+    tally: &'a LaneTally,
+}
+
+impl<'a> Serving<'a> {
+    fn new(
+        link: Link,
+        couriers: &'a Couriers,
+        queued: &'a mut mpsc::Receiver<Arrival>,
+        tally: &'a LaneTally,
+    ) -> Self {
+        // As many may wait apart as may wait in the queue.
+        let core = Core::new(queued.max_capacity());
+        let (started, out) = (Instant::now(), Outbox::default());
+        Self { core, started, link, couriers, out, queued, tally }
+    }
+
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        loop {
+            self.take_what_has_queued_up();
+            match self.core.next(self.started.elapsed()) {
+                Step::Send { taken } => {
+                    self.observe(taken);
+                    self.carry().await;
+                }
+                Step::Wait { until: None } if self.queued.is_closed() && self.queued.is_empty() => {
                     return;
                 }
+                Step::Wait { until } => self.wait(until, &mut stopped).await,
             }
-            // What is queued already is still taken; then the count is zero.
-            _ = stopped.wait_for(|stopped| *stopped), if !queued.is_closed() => queued.close(),
         }
-        if taken.len() > 1 {
+    }
+
+    /// Fills the next batch.
+    fn take_what_has_queued_up(&mut self) {
+        let before = self.core.arrived();
+        self.take_at_once();
+        let arrived = self.core.arrived();
+        if arrived > before.max(1) {
             // Whoever else waits for this processor goes first, once. Where the processors are busy,
             // requests that have arrived are still being read, and a fuller batch costs everybody
             // less. A lone change waits for nobody.
             thread::yield_now();
-            while taken.len() < CHANGES_MAX
-                && let Ok(waiting) = queued.try_recv()
-            {
-                taken.push(waiting);
-            }
+            self.take_at_once();
         }
-        if !taken.is_empty() {
-            tally.batches.observe(f64::from(u32::try_from(taken.len()).unwrap_or(u32::MAX)));
-            batch::settle(&mut link, couriers, tally, std::mem::take(&mut taken)).await;
+    }
+
+    fn take_at_once(&mut self) {
+        while self.core.room() > 0
+            && let Ok((change, caller)) = self.queued.try_recv()
+        {
+            self.core.arrive(change, caller);
+        }
+    }
+
+    async fn wait(&mut self, until: Option<Duration>, stopped: &mut watch::Receiver<bool>) {
+        // Those who gave up are told before anything is waited for.
+        self.deliver();
+        let at = until.map(|until| self.started + until);
+        tokio::select! {
+            biased;
+            arrival = self.queued.recv(), if !self.queued.is_closed() || !self.queued.is_empty() => {
+                if let Some((change, caller)) = arrival {
+                    self.core.arrive(change, caller);
+                }
+            }
+            // What is queued already is still taken.
+            _ = stopped.wait_for(|stopped| *stopped), if !self.queued.is_closed() => {
+                self.queued.close();
+                self.core.stop();
+            }
+            () = sleep_until(at.unwrap_or(self.started)), if at.is_some() => {}
+        }
+    }
+
+    async fn carry(&mut self) {
+        let Some(request) = self.core.request() else { return };
+        let ended = self.link.carry(request).await;
+        self.core.on(self.started.elapsed(), ended);
+        self.tally.tries_repeated.inc_by(self.core.take_retries());
+        self.deliver();
+    }
+
+    fn deliver(&mut self) {
+        for (Caller { to, courier }, answer) in self.core.take_answers() {
+            self.out.push(courier, Delivery { to, answer });
+        }
+        self.out.empty(self.couriers);
+    }
+
+    fn observe(&self, taken: usize) {
+        if taken > 0 {
+            self.tally.batches.observe(f64::from(u32::try_from(taken).unwrap_or(u32::MAX)));
         }
     }
 }

@@ -49,7 +49,7 @@
 //! One lone client pays one hand-over to the lane and back. Users of a lane wait for each other's
 //! batches: a row that somebody else keeps locked delays them by `lock_timeout` (two seconds).
 
-mod batch;
+mod core;
 mod courier;
 mod fold;
 mod lane;
@@ -57,12 +57,15 @@ mod link;
 mod statement;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::{Approach, Shared};
 use crate::balance::{Change, ChangeError, Outcome, UserId};
 use crate::metrics::{LaneTally, Tally};
+use crate::store::session::Connector;
 use crate::store::{BoxFuture, Store};
 use courier::{CourierId, Couriers};
 use lane::Lane;
@@ -80,18 +83,27 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// Starts them on the current runtime.
-    pub(super) fn start(store: &Store, count: usize, queue_max: usize, tally: &LaneTally) -> Self {
+    pub(super) fn start(
+        connector: &Connector,
+        count: usize,
+        queue_max: usize,
+        tally: &LaneTally,
+    ) -> Self {
         let couriers = Arc::new(Couriers::default());
-        let lanes = (0..count)
-            .map(|_| lane::start(store.clone(), Arc::clone(&couriers), queue_max, tally.clone()));
+        let lanes = (0..count).map(|_| {
+            lane::start(connector.clone(), Arc::clone(&couriers), queue_max, tally.clone())
+        });
         let (lanes, running): (Vec<_>, Vec<_>) = lanes.unzip();
         Self { lanes: lanes.into(), couriers, running: Mutex::new(running) }
     }
 
-    /// Decides on what is queued, takes nothing more, and ends.
-    pub(super) async fn close(&self) {
-        for lane in self.running.lock().await.drain(..) {
-            lane.end().await;
+    /// Takes nothing more, decides on what is queued, for `limit` at most, and ends.
+    pub(super) async fn close(&self, limit: Duration) {
+        let mut running = self.running.lock().await;
+        running.iter().for_each(lane::Running::stop);
+        let by = Instant::now() + limit;
+        for lane in running.drain(..) {
+            lane.end(by).await;
         }
     }
 

@@ -3,12 +3,16 @@
 //! Two forms of it: without keys, which is the fast one, and with keys. The arrays are laid out so
 //! that each user's rows stand together, and each user knows its first and last one; so a row is
 //! found by its number, and the cost grows with the number of rows and not with rows times users.
+//! That holds for numbers, which all have the same size. A text would be found by walking over all
+//! before it, so the keys of the rows come as one string of bytes, with where each begins.
+
+use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use super::fold::{Guard, Plan, Verdict};
 use crate::balance::{Balance, Change, Key, UserId};
-use crate::store::idempotency::Prior;
+use crate::store::keys::Prior;
 
 /// One user's part of the batch.
 pub(super) struct Part<'a> {
@@ -16,6 +20,18 @@ pub(super) struct Part<'a> {
     pub(super) plan: &'a Plan,
     /// As many as the plan has verdicts.
     pub(super) changes: Vec<&'a Change>,
+}
+
+impl<'a> Part<'a> {
+    /// Every key of the part, once: those of changes that are not to be written as well, since one
+    /// that was used before is replayed, whatever would become of its change now.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a Key> {
+        let asked =
+            self.plan.verdicts.iter().zip(&self.changes).filter(|(verdict, _)| {
+                !matches!(verdict, Verdict::Copy { .. } | Verdict::KeyReused)
+            });
+        asked.filter_map(|(_, change)| change.key.as_ref())
+    }
 }
 
 /// What the database says about one user, or about one key.
@@ -31,11 +47,17 @@ pub(super) enum Reply {
 }
 
 /// Session settings without which the planner might scan or hash where it should look up: rows must
-/// be locked in the order of the arrays, which is by user. Planned once.
-pub(super) const SESSION: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
-     set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false), \
-     set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
-     set_config('jit', 'off', false), set_config('lock_timeout', '2s', false)";
+/// be locked in the order of the arrays, which is by user. Planned once, but not where the tables
+/// are sharded, which no generic plan can be made for.
+pub(super) const SESSION: &str = "\
+    SELECT set_config('plan_cache_mode', \
+               CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') \
+                   THEN 'auto' ELSE 'force_generic_plan' END, false), \
+           set_config('enable_seqscan', 'off', false), \
+           set_config('enable_bitmapscan', 'off', false), \
+           set_config('enable_hashjoin', 'off', false), \
+           set_config('enable_mergejoin', 'off', false), \
+           set_config('jit', 'off', false)";
 
 /// The guarded update of all users of the batch, under a further condition for all of them.
 macro_rules! moved {
@@ -80,14 +102,16 @@ const WITHOUT_KEYS: &str = concat!(
 const WITH_KEYS: &str = concat!(
     "WITH used AS MATERIALIZED ( \
         SELECT k.user_id, k.key, k.amount, k.balance \
-        FROM unnest($13::bigint[], $14::text[]) AS q(user_id, key) \
+        FROM unnest($15::bigint[], $16::text[]) AS q(user_id, key) \
         JOIN idempotency_keys k ON k.user_id = q.user_id AND k.key = q.key \
     ), ",
     moved!("AND NOT EXISTS (SELECT FROM used) "),
     ", decided AS MATERIALIZED ( \
         SELECT m.id, m.version + ($11::bigint[])[n] AS version, ($11::bigint[])[n] > 0 AS accepted, \
                ($9::bigint[])[n] AS amount, m.before + ($10::bigint[])[n] AS balance, \
-               ($12::text[])[n] AS key \
+               CASE WHEN ($13::bigint[])[n] > 0 \
+                   THEN convert_from(substr($14::bytea, ($12::bigint[])[n]::int, \
+                                            ($13::bigint[])[n]::int), 'UTF8') END AS key \
         FROM moved m, generate_series(m.first, m.last) AS n \
     ), journaled AS ( \
         INSERT INTO balance_changes (user_id, version, amount, balance, key) \
@@ -96,6 +120,7 @@ const WITH_KEYS: &str = concat!(
         INSERT INTO idempotency_keys (user_id, key, amount, balance) \
         SELECT id, key, amount, CASE WHEN accepted THEN balance END \
         FROM decided WHERE key IS NOT NULL \
+        RETURNING user_id \
     ) ",
     outcome!(),
     " UNION ALL \
@@ -117,7 +142,11 @@ struct Arrays<'a> {
     runnings: Vec<i64>,
     /// Counts a user's accepted changes from 1; 0 for a refusal that is kept with its key.
     ordinals: Vec<i64>,
-    keys: Vec<Option<&'a str>>,
+    /// Where the key of a row begins in `key_bytes`, counted from 1, and how long it is; 0 for none.
+    key_starts: Vec<i64>,
+    key_lengths: Vec<i64>,
+    key_bytes: Vec<u8>,
+    /// The keys to look up.
     key_users: Vec<i64>,
     key_texts: Vec<&'a str>,
 }
@@ -163,18 +192,20 @@ impl<'a> Arrays<'a> {
             }
         }
         self.lasts.push(position(self.amounts.len()));
+        for key in part.keys() {
+            self.key_users.push(part.user.get());
+            self.key_texts.push(key.as_str());
+        }
     }
 
     fn push_row(&mut self, change: &'a Change, running: i64, ordinal: i64) {
         self.amounts.push(change.amount.get());
         self.runnings.push(running);
         self.ordinals.push(ordinal);
-        let key = change.key.as_ref().map(Key::as_str);
-        self.keys.push(key);
-        if let Some(key) = key {
-            self.key_users.push(change.user.get());
-            self.key_texts.push(key);
-        }
+        let key = change.key.as_ref().map_or("", Key::as_str);
+        self.key_starts.push(position(self.key_bytes.len() + 1));
+        self.key_lengths.push(position(key.len()));
+        self.key_bytes.extend_from_slice(key.as_bytes());
     }
 }
 
@@ -208,7 +239,13 @@ pub(super) async fn send(
         .bind(arrays.amounts)
         .bind(arrays.runnings);
     let query = if with_keys {
-        query.bind(arrays.ordinals).bind(arrays.keys).bind(arrays.key_users).bind(arrays.key_texts)
+        query
+            .bind(arrays.ordinals)
+            .bind(arrays.key_starts)
+            .bind(arrays.key_lengths)
+            .bind(arrays.key_bytes)
+            .bind(arrays.key_users)
+            .bind(arrays.key_texts)
     } else {
         query
     };
@@ -231,11 +268,17 @@ fn reply(row: Row) -> Result<Reply, sqlx::Error> {
     }
 }
 
-/// Reads and locks one user until the transaction ends: balance and version.
+/// Reads and locks one user until the transaction ends: balance and version. Waits for the row for
+/// `wait` at most, where a batch would not wait for so long.
 pub(super) async fn lock(
     connection: &mut PgConnection,
     user: UserId,
+    wait: Duration,
 ) -> Result<Option<(Balance, i64)>, sqlx::Error> {
+    sqlx::query("SELECT set_config('lock_timeout', $1, true)")
+        .bind(wait.as_millis().to_string())
+        .execute(&mut *connection)
+        .await?;
     sqlx::query_as("SELECT balance, version FROM users WHERE id = $1 FOR UPDATE")
         .bind(user.get())
         .fetch_optional(connection)

@@ -91,10 +91,12 @@ pub(super) async fn check_creations(
     Ok(())
 }
 
-/// An opening of zero leaves no row: then version 1, if any, is the first change.
+/// An opening of zero leaves no row: then version 1, if any, is the first change. The keys are read
+/// apart, since they do not shard with the users.
 const CREATIONS: &str = "\
+WITH made AS MATERIALIZED (SELECT user_id, key, balance FROM user_creation_keys) \
 SELECT k.user_id, k.key, k.balance, u.id IS NOT NULL AS user_exists, c.amount AS opening \
-FROM user_creation_keys AS k \
+FROM made AS k \
 LEFT JOIN users AS u ON u.id = k.user_id \
 LEFT JOIN balance_changes AS c ON c.user_id = k.user_id AND c.version = 1 \
 WHERE u.id IS NULL OR (k.balance <> 0 AND c.amount IS DISTINCT FROM k.balance) \

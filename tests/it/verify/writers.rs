@@ -48,8 +48,11 @@ async fn a_busy_database_is_clean_every_time_and_grows_between_the_looks() {
     let writers: Vec<_> = (0..4)
         .map(|writer| tokio::spawn(write_until(Arc::clone(&stop), books.options.clone(), writer)))
         .collect();
-    let mut seen = 0;
-    for _ in 0..20 {
+    let (mut looks, mut seen) = (0, 0);
+    // On a busy machine the writers may need longer than twenty looks to begin.
+    while looks < 20 || seen <= 3 {
+        looks += 1;
+        assert!(looks < 10_000, "nothing is ever written while it looks");
         let report = books.verify().await;
         assert!(report.is_clean(), "{report}");
         assert!(report.changes >= seen);
@@ -62,7 +65,6 @@ async fn a_busy_database_is_clean_every_time_and_grows_between_the_looks() {
     }
     let report = books.verify().await;
     assert!(report.is_clean(), "{report}");
-    assert!(seen > 3, "changes were written while it looked");
     assert_eq!(report.keys, 6 + written);
 }
 

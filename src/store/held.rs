@@ -1,0 +1,239 @@
+//! Users whose row somebody holds: their changes wait apart, without a session.
+//!
+//! A row that stays locked for longer than a statement waits for it is *held*: by an open `psql`, a
+//! job that forgot to commit, a session of a host that vanished. Without this, each further change of
+//! that user would take a session and wait on it, until none is left for anybody else. So a user
+//! whose row was waited for in vain is marked. While the mark stands, changes of that user wait for
+//! its end, for [`WAIT_MAX`] at most from the first failure on, and are then refused as not applied.
+//!
+//! One task per process looks at the rows of all marked users, ten times a second, in one statement
+//! that waits for nobody. It removes the mark when the row is free. A row that keeps changing hands
+//! is not held, only busy: where the version has changed since the last look, the mark goes as well.
+//!
+//! Nothing rests on it for being exact. A mark that is wrong costs a wait or a session.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Store;
+use super::error::sqlstate;
+use crate::balance::{ChangeError, UserId};
+
+/// How long a change waits for a row that somebody holds, from its first failure on.
+pub const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// When the rows are looked at for the first time after a mark: soon, since most often somebody was
+/// only slow.
+pub const LOOK_FIRST: Duration = Duration::from_millis(20);
+
+/// How often the rows are looked at then.
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How many rows one statement looks at.
+pub const LOOK_ROWS: usize = 200;
+
+/// What a look says about a user's row. No news of a user means that there is no such user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Looked {
+    /// The user's number.
+    pub id: i64,
+    /// Counts the changes of the row.
+    pub version: i64,
+    /// Nobody had locked it.
+    pub is_free: bool,
+}
+
+/// Looks which of the rows are locked, and waits for none of them. Its own locks end with it.
+///
+/// # Errors
+/// As the database says.
+pub async fn look(
+    connection: &mut PgConnection,
+    users: &[UserId],
+) -> Result<Vec<Looked>, sqlx::Error> {
+    let all = look_at_all(connection, users).await;
+    if !all.as_ref().is_err_and(|error| sqlstate(error).as_deref() == Some("0A000")) {
+        return all;
+    }
+    // Where the tables are sharded, rows are locked one user at a time.
+    let mut rows = Vec::with_capacity(users.len());
+    for user in users {
+        rows.extend(look_at_one(connection, *user).await?);
+    }
+    Ok(rows)
+}
+
+async fn look_at_all(
+    connection: &mut PgConnection,
+    users: &[UserId],
+) -> Result<Vec<Looked>, sqlx::Error> {
+    let ids: Vec<i64> = users.iter().map(|user| user.get()).collect();
+    sqlx::query_as(
+        "WITH free AS MATERIALIZED ( \
+             SELECT id FROM users WHERE id = ANY ($1) FOR UPDATE SKIP LOCKED \
+         ) \
+         SELECT u.id, u.version, f.id IS NOT NULL AS is_free \
+         FROM users u LEFT JOIN free f ON f.id = u.id WHERE u.id = ANY ($1)",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await
+}
+
+async fn look_at_one(
+    connection: &mut PgConnection,
+    user: UserId,
+) -> Result<Option<Looked>, sqlx::Error> {
+    let free: Option<Looked> = sqlx::query_as(
+        "SELECT id, version, true AS is_free FROM users WHERE id = $1 FOR UPDATE SKIP LOCKED",
+    )
+    .bind(user.get())
+    .fetch_optional(&mut *connection)
+    .await?;
+    if free.is_some() {
+        return Ok(free);
+    }
+    sqlx::query_as("SELECT id, version, false AS is_free FROM users WHERE id = $1")
+        .bind(user.get())
+        .fetch_optional(connection)
+        .await
+}
+
+/// The users that are marked. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct HeldUsers(Arc<Marks>);
+
+#[derive(Debug, Default)]
+struct Marks {
+    /// How many there are, for those who pass: nearly always none.
+    count: AtomicUsize,
+    by_user: Mutex<HashMap<UserId, Mark>>,
+}
+
+#[derive(Debug)]
+struct Mark {
+    since: Instant,
+    /// The version at the last look.
+    version: Option<i64>,
+    /// Dropped with the mark, which wakes all who wait for it.
+    end: watch::Sender<()>,
+}
+
+/// The wait of one change for its user's row.
+#[derive(Debug)]
+pub struct Patience {
+    arrived: Instant,
+    give_up: Option<Instant>,
+}
+
+impl Patience {
+    /// For a change that arrives now.
+    pub fn begin() -> Self {
+        Self { arrived: Instant::now(), give_up: None }
+    }
+}
+
+impl HeldUsers {
+    /// Waits while the user is marked.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotApplied`] when that takes too long.
+    pub async fn pass(&self, user: UserId, patience: &mut Patience) -> Result<(), ChangeError> {
+        while let Some((since, mut end)) = self.mark_of(user) {
+            // Since the mark was set, and not for each anew: so those who queue up behind one
+            // another are told at the same time.
+            let from = since.max(patience.arrived);
+            let give_up = *patience.give_up.get_or_insert(from + WAIT_MAX);
+            if timeout_at(give_up, end.changed()).await.is_err() {
+                let cause = "somebody else keeps the user's row locked";
+                return Err(ChangeError::NotApplied(cause.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the user is marked.
+    pub fn is_marked(&self, user: UserId) -> bool {
+        self.mark_of(user).is_some()
+    }
+
+    /// Marks a user whose row was waited for in vain. `store` is what looks after the marks.
+    pub fn mark(&self, user: UserId, store: &Store, patience: &mut Patience) {
+        let now = Instant::now();
+        patience.give_up.get_or_insert(now + WAIT_MAX);
+        let mut marks = self.lock();
+        let is_first = marks.is_empty();
+        marks.entry(user).or_insert_with(|| {
+            self.0.count.fetch_add(1, Ordering::Release);
+            Mark { since: now, version: None, end: watch::Sender::new(()) }
+        });
+        drop(marks);
+        if is_first {
+            let (held, store) = (self.clone(), store.clone());
+            store.clone().spawn(async move { held.look_after(&store).await });
+        }
+    }
+
+    fn mark_of(&self, user: UserId) -> Option<(Instant, watch::Receiver<()>)> {
+        if self.0.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.lock().get(&user).map(|mark| (mark.since, mark.end.subscribe()))
+    }
+
+    /// Looks at the rows until no user is marked any more.
+    async fn look_after(&self, store: &Store) {
+        let mut pause = LOOK_FIRST;
+        loop {
+            sleep(pause).await;
+            pause = LOOK_EVERY;
+            let users: Vec<UserId> = self.lock().keys().copied().collect();
+            for users in users.chunks(LOOK_ROWS) {
+                match store.look(users.to_vec()).await {
+                    Ok(rows) => self.judge(users, &rows),
+                    // Nothing is known, so nobody is kept waiting: they find out by themselves.
+                    Err(_) => self.remove(|_, _| true),
+                }
+            }
+            // The last mark takes this task with it. Under the lock, so that the next one is a first
+            // one again.
+            if self.lock().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn judge(&self, users: &[UserId], rows: &[Looked]) {
+        let rows: HashMap<i64, &Looked> = rows.iter().map(|row| (row.id, row)).collect();
+        let forgotten = Instant::now().checked_sub(WAIT_MAX);
+        self.remove(|user, mark| {
+            if !users.contains(user) {
+                return false;
+            }
+            let Some(row) = rows.get(&user.get()) else { return true };
+            let was = mark.version.replace(row.version);
+            let is_busy = was.is_some_and(|version| version != row.version);
+            let is_wanted = mark.end.receiver_count() > 0
+                || forgotten.is_none_or(|forgotten| mark.since > forgotten);
+            row.is_free || is_busy || !is_wanted
+        });
+    }
+
+    fn remove(&self, is_over: impl Fn(&UserId, &mut Mark) -> bool) {
+        let mut marks = self.lock();
+        let before = marks.len();
+        marks.retain(|user, mark| !is_over(user, mark));
+        self.0.count.fetch_sub(before - marks.len(), Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<UserId, Mark>> {
+        // Nothing that runs under the lock can leave the map half-changed.
+        self.0.by_user.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

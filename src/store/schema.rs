@@ -1,0 +1,116 @@
+//! The schema: brought up to date at start, on a connection without the limits of requests.
+
+use std::io;
+use std::time::Duration;
+
+use sqlx::Connection;
+use sqlx::PgConnection;
+use sqlx::migrate::{MigrateError, Migrator};
+use thiserror::Error;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::error::sqlstate;
+use super::session::Connector;
+use super::users;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How often a database that does not answer yet is tried again at start.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// The database did not come up, or is not what it has to be. One line each.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// It did not answer in time, or refused the service.
+    #[error("cannot connect to PostgreSQL: {0}")]
+    Connect(#[source] sqlx::Error),
+    /// A migration failed, or the database has migrations that this version does not know.
+    #[error("cannot migrate the database: {0}")]
+    Migrate(#[source] MigrateError),
+    /// The first user could not be created.
+    #[error("cannot seed the database: {0}")]
+    Seed(#[source] sqlx::Error),
+}
+
+/// Brings the schema up to date and creates user 1 where there is none. Waits for `patience` for a
+/// database that is still starting. Safe to run from several instances at once: one migrates and
+/// the others wait for it, however long it takes. Never changes a balance that exists.
+///
+/// # Errors
+/// What is wrong, in one line. A migration that failed has changed nothing.
+pub async fn prepare(connector: &Connector, patience: Duration) -> Result<(), StoreError> {
+    let mut connection = connect(connector, patience).await?;
+    MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)?;
+    users::seed(&mut connection).await.map_err(StoreError::Seed)?;
+    warn_if_not_durable(&mut connection).await.map_err(StoreError::Connect)?;
+    // What there was to do is done; a connection that does not close in order changes nothing.
+    let _ = connection.close().await;
+    Ok(())
+}
+
+async fn connect(connector: &Connector, patience: Duration) -> Result<PgConnection, StoreError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match connector.open_without_limits().await {
+            Ok(connection) => return Ok(connection),
+            Err(error) if is_starting(&error) && Instant::now() < deadline => {
+                info!(%error, "the database does not answer yet");
+                sleep(RETRY).await;
+            }
+            Err(error) => return Err(StoreError::Connect(error)),
+        }
+    }
+}
+
+/// Errors that a database shows while it comes up: nobody listens yet, the socket file is not there
+/// yet, the connection is closed again, or it says so. Anything else, such as a refusal of TLS, is
+/// there to stay.
+fn is_starting(error: &sqlx::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable,
+        NotFound, TimedOut, UnexpectedEof,
+    };
+    match error {
+        sqlx::Error::Io(cause) => matches!(
+            cause.kind(),
+            ConnectionAborted
+                | ConnectionRefused
+                | ConnectionReset
+                | HostUnreachable
+                | NetworkUnreachable
+                | NotFound
+                | TimedOut
+                | UnexpectedEof
+        ),
+        _ => sqlstate(error).as_deref() == Some("57P03"), // cannot_connect_now
+    }
+}
+
+async fn warn_if_not_durable(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let off: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') \
+         AND setting = 'off'",
+    )
+    .fetch_all(connection)
+    .await?;
+    for setting in off {
+        warn!(setting, "is off: a crash of the machine can lose acknowledged changes");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_not_taken_for_a_start() {
+        let io = |kind| sqlx::Error::Io(io::Error::from(kind));
+        assert!(is_starting(&io(io::ErrorKind::ConnectionRefused)));
+        assert!(is_starting(&io(io::ErrorKind::NotFound)));
+        // A certificate that does not fit comes as this.
+        assert!(!is_starting(&io(io::ErrorKind::InvalidData)));
+        assert!(!is_starting(&sqlx::Error::Tls("server does not support TLS".into())));
+    }
+}

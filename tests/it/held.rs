@@ -1,0 +1,183 @@
+//! Rows that somebody holds for long: their users wait, and nobody else does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll::approach;
+use reqwest::Method;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::faults::{lock_row, until, waiting_for_locks};
+use crate::service::{Answer, TestService, balance_body, error_body, read};
+
+/// What nobody else's change takes longer than.
+const OTHERS: Duration = Duration::from_secs(2);
+
+/// What a change of a held user is answered within, and some room for a busy machine.
+const HELD: Duration = Duration::from_secs(7);
+
+fn not_applied() -> Answer {
+    (503, error_body("Not applied, try again"))
+}
+
+/// Withdraws 1; every second time with a key.
+async fn change(service: &TestService, name: &str, user: i64, number: usize) -> Answer {
+    match number % 2 {
+        0 => service.change(name, user, -1).await,
+        _ => service.keyed(name, user, -1, &format!("{name}-{number}")).await.0,
+    }
+}
+
+/// Holds the rows of some users, lets many changes of theirs wait, and looks how others fare: each
+/// through one approach, every second change with a key.
+async fn hold(service: &Arc<TestService>, name: &'static str, held: usize) {
+    let mut users = Vec::new();
+    for _ in 0..held {
+        users.push(service.user_with(1_000).await);
+    }
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        others.push(service.user_with(1_000).await);
+    }
+    let mut locks = Vec::new();
+    for user in &users {
+        locks.push(lock_row(service, *user).await);
+    }
+    let mut waiting = JoinSet::new();
+    for (number, user) in users.iter().cycle().take(held.max(4) * 8).enumerate() {
+        let (service, user) = (Arc::clone(service), *user);
+        waiting.spawn(async move {
+            let answer = timeout(HELD, change(&service, name, user, number)).await;
+            (user, answer.expect("a change of a held user is answered in time"))
+        });
+    }
+    // The first of them have come as far as the row.
+    until("somebody waits for the row", async || waiting_for_locks(service).await > 0).await;
+    let began = Instant::now();
+    for (number, other) in others.iter().enumerate().cycle() {
+        let answer = timeout(OTHERS, change(service, name, *other, number)).await;
+        let (status, body) = answer.expect("nobody else waits for the row");
+        // With the key of an earlier round it is a replay.
+        assert_eq!(status, 200, "{name}: {body}");
+        if began.elapsed() > Duration::from_secs(1) {
+            break;
+        }
+    }
+    for (user, answer) in waiting.join_all().await {
+        assert_eq!(answer, not_applied(), "{name}: user {user}");
+    }
+    for lock in locks {
+        lock.rollback().await.unwrap();
+    }
+    let freed = Instant::now();
+    for user in &users {
+        let first = timeout(Duration::from_secs(1), service.change(name, *user, -1)).await;
+        assert_eq!(first.expect("it goes on at once"), (200, balance_body(999)), "{name}");
+        assert_eq!(service.journal_rows(*user).await, 2, "{name}: what was refused is not there");
+    }
+    assert!(freed.elapsed() < OTHERS, "{name}: {:?}", freed.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_row_delays_nobody_else() {
+    let service = Arc::new(TestService::start().await);
+    for name in approach::names() {
+        hold(&service, name, 1).await;
+    }
+    Arc::into_inner(service).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_held_rows_delay_nobody_else() {
+    let service = Arc::new(TestService::start().await);
+    for name in approach::names() {
+        hold(&service, name, 10).await;
+    }
+    Arc::into_inner(service).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_let_go_in_time_was_only_slow() {
+    let service = Arc::new(TestService::start().await);
+    for name in approach::names() {
+        let user = service.user_with(10).await;
+        let lock = lock_row(&service, user).await;
+        let first = tokio::spawn({
+            let service = Arc::clone(&service);
+            async move { service.keyed(name, user, -1, "k").await }
+        });
+        until("it waits for the row", async || waiting_for_locks(&service).await > 0).await;
+        until("it waits apart", async || waiting_for_locks(&service).await == 0).await;
+        lock.rollback().await.unwrap();
+        let answer = timeout(Duration::from_secs(3), first).await.expect("soon").unwrap();
+        assert_eq!(answer, ((200, balance_body(9)), false), "{name}");
+        assert_eq!(service.keyed(name, user, -1, "k").await, ((200, balance_body(9)), true));
+    }
+    Arc::into_inner(service).unwrap().stop().await;
+}
+
+/// Somebody has it locked at any moment, but not the same one for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_keeps_changing_hands_is_not_held() {
+    let service = Arc::new(TestService::start_with(&[("LOCK_WAIT_MILLIS", "40")]).await);
+    for name in ["batched", "self"] {
+        let user = service.user_with(1_000_000).await;
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let mut hands = JoinSet::new();
+        for _ in 0..3 {
+            let (service, stop) = (Arc::clone(&service), Arc::clone(&stop));
+            hands.spawn(async move {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut hand = service.pool.begin().await.unwrap();
+                    sqlx::query(
+                        "WITH changed AS (UPDATE users SET version = version + 1, \
+                             balance = balance + 1 WHERE id = $1 RETURNING version, balance) \
+                         INSERT INTO balance_changes (user_id, version, amount, balance) \
+                         SELECT $1, version, 1, balance FROM changed",
+                    )
+                    .bind(user)
+                    .execute(&mut *hand)
+                    .await
+                    .unwrap();
+                    // This is the time for which each of them keeps it.
+                    sleep(Duration::from_millis(20)).await;
+                    hand.commit().await.unwrap();
+                }
+            });
+        }
+        until("it changes hands", async || service.journal_rows(user).await > 5).await;
+        for _ in 0..5 {
+            assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        hands.join_all().await;
+    }
+    Arc::into_inner(service).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_user_has_half_of_the_sessions_at_most_and_reads_have_their_own() {
+    let variables = [("POOL_SIZE", "4"), ("WORKERS", "1"), ("LOCK_WAIT_MILLIS", "60000")];
+    let service = Arc::new(TestService::start_with(&variables).await);
+    let (held, other) = (service.user_with(10).await, service.user_with(10).await);
+    let lock = lock_row(&service, held).await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..8 {
+        let service = Arc::clone(&service);
+        waiting.spawn(async move { service.change("self", held, -1).await.0 });
+    }
+    until("its share is used up", async || waiting_for_locks(&service).await == 2).await;
+    for left in (0..5).rev() {
+        // Eight of them want a session, and one gets it at once.
+        let change = timeout(OTHERS, service.change("self", other, -2)).await;
+        assert_eq!(change.expect("the other half goes on"), (200, balance_body(left * 2)));
+        let path = format!("/users/{held}");
+        let reading = timeout(OTHERS, service.send(Method::GET, &path, None)).await;
+        assert_eq!(read(reading.expect("reads go on")).await.0, 200);
+    }
+    assert_eq!(waiting_for_locks(&service).await, 2);
+    lock.rollback().await.unwrap();
+    assert_eq!(waiting.join_all().await, [200; 8]);
+    Arc::into_inner(service).unwrap().stop().await;
+}

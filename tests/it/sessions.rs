@@ -1,0 +1,211 @@
+//! Sessions that go silent, go read-only, come late; and how many there are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll::approach;
+use reqwest::Method;
+use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::time::{Instant, timeout};
+
+use crate::cluster;
+use crate::faults::{lock_row, signal_backends, until, waiting_for_locks};
+use crate::proxy::Proxy;
+use crate::service::{TestService, balance_body, insufficient, read};
+
+async fn status(service: &TestService, path: &str) -> u16 {
+    read(service.send(Method::GET, path, None).await).await.0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_are_silent_for_good_are_replaced_and_do_not_hold_up_the_end() {
+    let variables = [("ANSWER_TIMEOUT_SECS", "2"), ("DRAIN_TIMEOUT_SECS", "2")];
+    let service = TestService::start_with(&variables).await;
+    let user = service.user_with(1_000).await;
+    let database = service.database.clone();
+    for name in approach::names() {
+        assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");
+    }
+    signal_backends(&service, "-STOP").await;
+    let stopped = stopped_backends(&service).await;
+    let silent = Instant::now();
+    for name in approach::names() {
+        until("new sessions serve", async || service.change(name, user, -1).await.0 == 200).await;
+    }
+    assert!(silent.elapsed() < Duration::from_secs(15), "{:?}", silent.elapsed());
+    // The new ones as well, and then it is told to stop: with a request in flight, for good measure.
+    signal_backends(&service, "-STOP").await;
+    let all = stopped_backends(&service).await;
+    assert!(all.len() > stopped.len());
+    let began = Instant::now();
+    let TestService { service, pool, .. } = service;
+    timeout(Duration::from_secs(2 + 5), service.stop()).await.expect("it ends in time");
+    assert!(began.elapsed() < Duration::from_secs(7));
+    for pid in all {
+        let _ = std::process::Command::new("kill").args(["-CONT", &pid.to_string()]).status();
+    }
+    pool.close().await;
+    // Nothing of it is lost or half-done.
+    TestService::start_on(database, &[]).await.stop().await;
+}
+
+async fn stopped_backends(service: &TestService) -> Vec<i32> {
+    sqlx::query_scalar(
+        "SELECT pid FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name = 'plimsoll'",
+    )
+    .fetch_all(&service.pool)
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_was_read_only_takes_changes_again_without_a_restart() {
+    let service = TestService::start().await;
+    let user = service.user_with(1_000).await;
+    let set = async |to: &str| {
+        let name: String =
+            sqlx::query_scalar("SELECT current_database()").fetch_one(&service.pool).await.unwrap();
+        // Only for sessions from now on, as it is when a primary becomes a standby.
+        let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = {to}");
+        let mut admin = service
+            .database
+            .clone()
+            .options([("default_transaction_read_only", "off")])
+            .connect()
+            .await
+            .unwrap();
+        admin.execute(sql.as_str()).await.unwrap();
+        admin.close().await.unwrap();
+    };
+    set("on").await;
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name = 'plimsoll'",
+    )
+    .execute(&service.pool)
+    .await
+    .unwrap();
+    for name in approach::names() {
+        // What was sent on a session that was just ended is unknown, and afterwards it is not.
+        until("the new sessions are read-only", async || {
+            service.change(name, user, -1).await.0 == 503
+        })
+        .await;
+        assert_eq!(service.change(name, user, -1).await.0, 503, "{name}");
+    }
+    until("it is not ready", async || status(&service, "/readyz").await == 503).await;
+    let path = format!("/users/{user}");
+    until("reads go on", async || status(&service, &path).await == 200).await;
+    set("off").await;
+    for name in approach::names() {
+        until("changes go on", async || service.change(name, user, -1).await.0 == 200).await;
+    }
+    until("it is ready", async || status(&service, "/readyz").await == 200).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_distant_database_is_slow_to_connect_to_and_serves_all_the_same() {
+    let database = cluster::shared().await.fresh_database().await;
+    let proxy = Proxy::before(&database).await;
+    let service = TestService::start_through(proxy.database.clone(), database, &[]).await;
+    let user = service.user_with(1_000).await;
+    // Longer than the second that once was the limit.
+    proxy.delay_connections(Duration::from_millis(1_500));
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name = 'plimsoll'",
+    )
+    .execute(&service.pool)
+    .await
+    .unwrap();
+    for name in approach::names() {
+        until("it serves", async || service.change(name, user, -1).await.0 == 200).await;
+    }
+    drop(proxy);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_through_self_is_one_round_trip() {
+    let database = cluster::shared().await.fresh_database().await;
+    let proxy = Proxy::before(&database).await;
+    let variables = [("POOL_SIZE", "1"), ("WORKERS", "1")];
+    let service = TestService::start_through(proxy.database.clone(), database, &variables).await;
+    let user = service.user_with(0).await;
+    // The statement is prepared now.
+    assert_eq!(service.change("self", user, -1).await, insufficient());
+    until("a run without a rest in between", async || {
+        let (before, began) = (proxy.round_trips(), Instant::now());
+        for _ in 0..20 {
+            assert_eq!(service.change("self", user, -1).await, insufficient());
+        }
+        // A session that rested for a second is asked first, which counts as well.
+        let in_one_go = began.elapsed() < Duration::from_millis(900);
+        if in_one_go {
+            assert_eq!(proxy.round_trips() - before, 20);
+        }
+        in_one_go
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_is_busy_is_ready() {
+    let variables = [("POOL_SIZE", "1"), ("LOCK_WAIT_MILLIS", "60000")];
+    let service = Arc::new(TestService::start_with(&variables).await);
+    let lock = lock_row(&service, 1).await;
+    let waiting = tokio::spawn({
+        let service = Arc::clone(&service);
+        async move { service.change("self", 1, -1).await }
+    });
+    until("the only session waits", async || waiting_for_locks(&service).await == 1).await;
+    assert_eq!(status(&service, "/readyz").await, 200);
+    lock.rollback().await.unwrap();
+    assert_eq!(waiting.await.unwrap(), (200, balance_body(9_999)));
+    Arc::into_inner(service).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_are_as_many_threads_as_asked_for_however_few_sessions() {
+    let variables = [("WORKERS", "9"), ("POOL_SIZE", "2"), ("READ_POOL_SIZE", "1")];
+    let service = TestService::start_with(&variables).await;
+    let names = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    // No other test has so many.
+    assert!(names.into_iter().any(|name| name.trim() == "http-8"));
+    // Connections are dealt out in turn, so each thread gets two.
+    for round in 1..=18 {
+        let client = reqwest::Client::new();
+        let url = format!("{}/approach/self/balance", service.url);
+        let request = client.patch(url).header("content-type", "application/json");
+        let answer = request.body(r#"{"userId":1,"amount":-1}"#).send().await.unwrap();
+        assert_eq!(read(answer).await, (200, balance_body(10_000 - round)));
+    }
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_waits_for_another_ones_migration_however_long_it_takes() {
+    let service = TestService::start().await;
+    let mut migrating = service.pool.begin().await.unwrap();
+    migrating.execute("LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    // A statement of a request may take half a second here.
+    let variables = [("ANSWER_TIMEOUT_SECS", "1")];
+    let database = service.database.clone();
+    let (other, ()) = tokio::join!(TestService::start_on(database, &variables), async {
+        until("it waits for the migration", async || waiting_for_locks(&service).await > 0).await;
+        let since = Instant::now();
+        until("for longer than a request may", async || {
+            since.elapsed() > Duration::from_millis(1_500)
+        })
+        .await;
+        assert_eq!(waiting_for_locks(&service).await, 1, "it still waits");
+        migrating.rollback().await.unwrap();
+    });
+    other.stop().await;
+    service.stop().await;
+}
