@@ -42,6 +42,12 @@ test: ## Run all tests, on a PostgreSQL of their own (ARGS=… select some)
 	@scripts/setup
 	@cargo test --locked $(ARGS)
 
+.PHONY: simulate
+simulate: ## Run a million simulated stories of a lane (RUNS=…, or SECONDS=… for so long, SEED=…)
+	@scripts/setup client
+	@SIMULATE_RUNS=$(or $(RUNS),$(if $(SECONDS),,1000000)) SIMULATE_SECONDS=$(SECONDS) \
+		SIMULATE_SEED=$(SEED) cargo test --release --locked --lib simulation -- --nocapture
+
 .PHONY: fuzz-api
 fuzz-api: ## Throw 10,000 generated requests at a service of its own (ARGS=… go to schemathesis)
 	@scripts/setup venv

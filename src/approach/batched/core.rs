@@ -1,7 +1,8 @@
 //! What decides over batches: a state machine without I/O.
 //!
 //! [`Core::next`] says what to send, [`Core::on`] takes the reply and knows whom to answer, and how.
-//! A [`lane`](super::lane) only carries between it and a session.
+//! A [`lane`](super::lane) only carries between it and a session. So it runs against a simulated
+//! database as well (`simulation/`), under every failure at every point.
 //!
 //! # The way of a change
 //! It arrives, and is taken into a batch with everything that has queued up. The batch is a stack of
@@ -25,6 +26,9 @@
 //! and hold nothing meanwhile. Further changes of theirs join them, so that none overtakes another.
 //! A row that is still locked but has changed since the last look is not held, it only changes hands
 //! all the time: it is locked first, and waited for a little longer, which cannot lose.
+
+#[cfg(test)]
+mod simulation;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -701,6 +705,21 @@ impl<C> Core<C> {
             give_up.map_or(wait_ends, |give_up| give_up.min(wait_ends))
         };
         self.parked.values().map(of).min()
+    }
+}
+
+#[cfg(test)]
+impl<C> Core<C> {
+    /// A bug that was there once: what is known of first attempts is lost.
+    fn forget_attempts(&mut self) {
+        let sent = self.sent.iter_mut().chain(&mut self.tasks);
+        let jobs = sent.filter_map(|task| match task {
+            Task::Job(job) => Some(job),
+            Task::Look { then, .. } => then.as_mut(),
+        });
+        let in_jobs = jobs.flat_map(|job| &mut job.groups).flat_map(|group| &mut group.waiting);
+        let parked = self.parked.values_mut().flat_map(|parked| &mut parked.waiting);
+        in_jobs.chain(parked).for_each(|one| one.maybe_applied = false);
     }
 }
 

@@ -1,0 +1,199 @@
+//! What must hold after every run, whatever happened in it.
+
+use std::time::Duration;
+
+use super::super::{Answer, Time};
+use super::run::{Asked, KEY_WAIT, Played};
+use super::story::{Story, USERS};
+use super::world::{Row, Written};
+use crate::balance::{ChangeError, Decision, Outcome};
+use crate::store::held::WAIT_MAX;
+
+/// Where only rows are held, a change of anybody else waits no longer: for the locks of each of the
+/// other users once, and for a few round trips.
+const OTHERS_WAIT_MAX: Duration = Duration::from_millis(1_200);
+
+/// The first promise that is broken.
+///
+/// # Errors
+/// A sentence that says which.
+pub(super) fn check(story: &Story, played: &Played) -> Result<(), String> {
+    if played.went_on_for_ever {
+        return Err(format!("{} requests, and no end", played.requests));
+    }
+    for (user, row) in &played.world.rows {
+        check_journal(*user, story, row)?;
+    }
+    for asked in &played.asked {
+        let [(answered, answer)] = asked.answers.as_slice() else {
+            return Err(format!("not one answer: {asked:?}"));
+        };
+        check_answer(story, played, asked, *answered, answer)
+            .map_err(|what| format!("{what}: {asked:?}"))?;
+        if story.has_only_held_rows() {
+            check_wait(story, asked, *answered)?;
+        }
+    }
+    for (user, row) in &played.world.rows {
+        for written in &row.journal {
+            check_somebody_knows(played, *user, written)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_journal(user: i64, story: &Story, row: &Row) -> Result<(), String> {
+    let mut balance = story.balances[usize::try_from(user - 1).unwrap()];
+    for written in &row.journal {
+        balance += written.amount;
+        if balance != written.balance || balance < 0 {
+            return Err(format!("user {user}: the journal is wrong at {written:?}"));
+        }
+        let same = row.journal.iter().filter(|other| match &written.key {
+            Some(key) => other.key.as_ref() == Some(key),
+            None => other.key.is_none() && other.amount == written.amount && other.amount != 1,
+        });
+        if same.count() > 1 {
+            return Err(format!("user {user}: twice: {written:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// The row of exactly this request.
+fn row_of<'a>(played: &'a Played, asked: &Asked) -> Option<&'a Written> {
+    let journal = &played.world.rows.get(&asked.ask.user)?.journal;
+    journal
+        .iter()
+        .find(|written| written.amount == asked.ask.amount && written.key == asked.ask.key)
+}
+
+/// Whether the balance was at some moment between call and answer such that `holds`.
+fn was(
+    played: &Played,
+    story_user: i64,
+    from: Time,
+    to: Time,
+    holds: impl Fn(i64) -> bool,
+) -> bool {
+    let Some(row) = played.world.rows.get(&story_user) else { return false };
+    let first = row.journal.first().map_or(row.balance, |first| first.balance - first.amount);
+    let mut current = first;
+    let mut at_call = first;
+    let mut found = false;
+    for written in &row.journal {
+        if written.at <= from {
+            at_call = written.balance;
+        } else if written.at <= to {
+            found |= holds(written.balance) || holds(current);
+        }
+        current = written.balance;
+    }
+    found || holds(at_call)
+}
+
+fn check_answer(
+    story: &Story,
+    played: &Played,
+    asked: &Asked,
+    answered: Time,
+    answer: &Answer,
+) -> Result<(), &'static str> {
+    let ask = &asked.ask;
+    let kept = ask.key.as_ref().map(|key| played.world.keys.get(&(ask.user, key.clone())));
+    let row = row_of(played, asked);
+    match answer {
+        Ok(Outcome { decision, replayed }) => {
+            if let Some(kept) = kept {
+                let kept = kept.ok_or("an outcome that is not kept with its key")?.prior;
+                if kept.amount.get() != ask.amount || kept.decision != *decision {
+                    return Err("another outcome than the one that is kept");
+                }
+            }
+            match decision {
+                Decision::Accepted(balance) => {
+                    let row = row.ok_or("accepted, and not in the journal")?;
+                    if row.balance != *balance {
+                        return Err("accepted with a balance that it never led to");
+                    }
+                    if !replayed && !(asked.called..=answered).contains(&row.at) {
+                        return Err("accepted, but applied at another time");
+                    }
+                }
+                Decision::Refused if row.is_some() => return Err("refused, and applied"),
+                Decision::Refused if !replayed => {
+                    let short =
+                        |balance: i64| balance.checked_add(ask.amount).is_some_and(|b| b < 0);
+                    if !was(played, ask.user, asked.called, answered, short) {
+                        return Err("refused, though there was money all the time");
+                    }
+                }
+                Decision::Refused => {}
+            }
+        }
+        Err(ChangeError::KeyReused) => {
+            let kept = kept.flatten().ok_or("the key was used, but it is not kept")?.prior;
+            if kept.amount.get() == ask.amount {
+                return Err("the key was used by this very change");
+            }
+        }
+        Err(ChangeError::BalanceOutOfRange) => {
+            if story.answers("22003") {
+                return Ok(());
+            }
+            if kept.flatten().is_some_and(|kept| kept.at < asked.called) {
+                return Err("out of range, though its key was used before");
+            }
+            let beyond = |balance: i64| balance.checked_add(ask.amount).is_none();
+            if !was(played, ask.user, asked.called, answered, beyond) {
+                return Err("out of range, though it fitted all the time");
+            }
+        }
+        Err(ChangeError::UserNotFound) if ask.user <= USERS => return Err("the user exists"),
+        Err(ChangeError::UserNotFound | ChangeError::OutcomeUnknown(_)) => {}
+        Err(ChangeError::NotApplied(_) | ChangeError::KeyInProgress | ChangeError::Internal(_)) => {
+            if ask.key.is_none() && row.is_some() {
+                return Err("not applied, and in the journal");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Somebody was told of each change of ours, or was told that nobody knows.
+fn check_somebody_knows(played: &Played, user: i64, written: &Written) -> Result<(), String> {
+    let mut askers = played.asked.iter().filter(|asked| {
+        asked.ask.user == user
+            && asked.ask.amount == written.amount
+            && asked.ask.key == written.key
+            && asked.called <= written.at
+    });
+    let knows = |asked: &Asked| {
+        asked
+            .answers
+            .iter()
+            .any(|(_, answer)| matches!(answer, Ok(_) | Err(ChangeError::OutcomeUnknown(_))))
+    };
+    let mut is_ours = false;
+    let known = askers.by_ref().any(|asked| {
+        is_ours = true;
+        knows(asked)
+    });
+    if is_ours && !known && !written.by_another {
+        return Err(format!("user {user}: everybody was told no, and it is applied: {written:?}"));
+    }
+    Ok(())
+}
+
+fn check_wait(story: &Story, asked: &Asked, answered: Time) -> Result<(), String> {
+    let waited = answered - asked.called;
+    let is_held = story.holds(asked.ask.user);
+    let most = if is_held { WAIT_MAX + OTHERS_WAIT_MAX } else { OTHERS_WAIT_MAX };
+    // Another change with the same key is waited for first.
+    let most = if asked.ask.key.is_some() { most + KEY_WAIT } else { most };
+    if waited > most {
+        let who = if is_held { "of a held user" } else { "of somebody else" };
+        return Err(format!("a change {who} waited for {waited:?}: {asked:?}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! A story: everything that happens in one run, made from a seed. It can be told, and shortened.
+
+use std::fmt;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::super::Time;
+
+/// Amounts count in thousands, so that the rest makes each unique: a row of the journal belongs to
+/// one request. (Jepsen's tests of TigerBeetle use powers of two for the same end.)
+const UNIT: i64 = 1_000;
+
+/// Users 1 … 4 exist; 5 does not.
+pub(super) const USERS: i64 = 4;
+
+#[derive(Clone, Debug)]
+pub(super) struct Story {
+    /// What users 1, 2, … begin with.
+    pub(super) balances: Vec<i64>,
+    /// In order of time.
+    pub(super) events: Vec<(Time, Event)>,
+    /// What happens to the n-th request to the database.
+    pub(super) faults: Vec<(usize, Fault)>,
+}
+
+/// A change that somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) user: i64,
+    pub(super) amount: i64,
+    pub(super) key: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// A client of ours asks.
+    Ask(Ask),
+    /// Another instance applies a change, where it can.
+    Other(Ask),
+    /// Somebody locks a user's row, and does nothing.
+    Hold { user: i64, time: Time },
+    /// A user's row is always locked by somebody, and changed by each.
+    Busy { user: i64, time: Time },
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// No session can be opened.
+    Unreachable,
+    /// The session breaks before the statement is sent.
+    NotSent,
+    /// The session breaks afterwards: the statement is never carried out,
+    Lost,
+    /// or was carried out before,
+    LostAnswer,
+    /// or is carried out later, and keeps its rows locked until then.
+    LostUntil(Time),
+    /// The server answers with this error. Where the code proves nothing, the statement may have been
+    /// carried out all the same.
+    Code { code: &'static str, applied: bool },
+    /// Somebody else commits this between the statement's snapshot and its locks.
+    Meanwhile(Ask),
+    /// It takes so long.
+    Slow(Time),
+}
+
+/// Codes that prove that nothing was applied: of the data, of races, of limits.
+const ROLLED_BACK: [&str; 8] =
+    ["22003", "23514", "40001", "40P01", "53100", "57014", "25006", "42P01"];
+
+/// Codes that prove nothing, two of which nobody has ever seen.
+const PROVES_NOTHING: [&str; 6] = ["08006", "57P01", "XX000", "40003", "F0000", "58030"];
+
+fn millis(millis: u64) -> Time {
+    Duration::from_millis(millis)
+}
+
+impl Story {
+    pub(super) fn from_seed(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let mut author = Author { random: &mut random, asked: Vec::new() };
+        let balances = (0..USERS).map(|_| author.balance()).collect();
+        let mut events = Vec::new();
+        let (mut at, mut left) = (Duration::ZERO, author.random.usize(1..40));
+        while left > 0 {
+            // Some at once, so that they share batches; some later.
+            let together = author.random.usize(1..=left.min(8));
+            for _ in 0..together {
+                events.push((at, author.event()));
+            }
+            left -= together;
+            at += match author.random.u8(0..8) {
+                0 => millis(author.random.u64(100..3_000)),
+                1 | 2 => millis(author.random.u64(5..100)),
+                _ => Duration::from_micros(author.random.u64(0..3_000)),
+            };
+        }
+        // A third of all stories has no faults but held rows: there, waits can be judged.
+        let faults = if author.random.u8(0..3) == 0 { 0 } else { author.random.usize(0..8) };
+        let faults = (0..faults).map(|_| (author.random.usize(0..20), author.fault())).collect();
+        Self { balances, events, faults }
+    }
+
+    /// Whether the only thing that goes wrong is that rows are locked.
+    pub(super) fn has_only_held_rows(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// Whether some request is answered with this error, whatever it asks for.
+    pub(super) fn answers(&self, with: &str) -> bool {
+        self.faults
+            .iter()
+            .any(|(_, fault)| matches!(fault, Fault::Code { code, .. } if *code == with))
+    }
+
+    pub(super) fn holds(&self, user: i64) -> bool {
+        self.events.iter().any(|(_, event)| match event {
+            Event::Hold { user: held, .. } | Event::Busy { user: held, .. } => *held == user,
+            Event::Ask(_) | Event::Other(_) => false,
+        })
+    }
+
+    /// The same story with something left out, biggest omissions first; or with its faults one
+    /// request earlier.
+    pub(super) fn shorter(&self) -> impl Iterator<Item = Self> + '_ {
+        let can_be_earlier = self.faults.iter().all(|(number, _)| *number > 0);
+        let earlier = (can_be_earlier && !self.faults.is_empty()).then(|| {
+            let mut story = self.clone();
+            story.faults.iter_mut().for_each(|(number, _)| *number -= 1);
+            story
+        });
+        let parts = self.events.len() + self.faults.len();
+        let sizes = std::iter::successors(Some(parts / 2), |size| Some(size / 2))
+            .take_while(|size| *size > 0);
+        let shorter = sizes.flat_map(move |size| {
+            (0..parts).step_by(size).map(move |from| self.without(from..from + size))
+        });
+        shorter.chain(earlier)
+    }
+
+    fn without(&self, left_out: std::ops::Range<usize>) -> Self {
+        let events = self.events.len();
+        let mut story = self.clone();
+        let mut index = 0..;
+        story.events.retain(|_| !left_out.contains(&index.next().unwrap()));
+        let mut index = events..;
+        story.faults.retain(|_| !left_out.contains(&index.next().unwrap()));
+        story
+    }
+}
+
+struct Author<'a> {
+    random: &'a mut Rng,
+    /// Of earlier, whose keys may come again.
+    asked: Vec<Ask>,
+}
+
+impl Author<'_> {
+    fn balance(&mut self) -> i64 {
+        match self.random.u8(0..6) {
+            0 => i64::MAX - self.random.i64(0..3) * UNIT,
+            _ => self.random.i64(0..12) * UNIT,
+        }
+    }
+
+    fn event(&mut self) -> Event {
+        match self.random.u8(0..20) {
+            0 => {
+                let time = millis(self.random.u64(20..9_000));
+                Event::Hold { user: self.user(), time }
+            }
+            1 if self.random.bool() => {
+                Event::Busy { user: self.user(), time: millis(self.random.u64(200..9_000)) }
+            }
+            2 | 3 => Event::Other(self.ask()),
+            _ => Event::Ask(self.ask()),
+        }
+    }
+
+    fn user(&mut self) -> i64 {
+        // Mostly the first one: it is the hot one.
+        if self.random.bool() { 1 } else { self.random.i64(1..=USERS) }
+    }
+
+    fn ask(&mut self) -> Ask {
+        if self.random.u8(0..5) == 0 && !self.asked.is_empty() {
+            let again = self.asked[self.random.usize(0..self.asked.len())].clone();
+            if again.key.is_some() {
+                return again;
+            }
+        }
+        let number = i64::try_from(self.asked.len()).unwrap() + 1;
+        let units = self.random.i64(1..8);
+        let amount = match self.random.u8(0..12) {
+            0 => i64::MAX - number,
+            1 => number - i64::MAX,
+            2..=4 => units * UNIT + number,
+            _ => -(units * UNIT + number),
+        };
+        let user = if self.random.u8(0..30) == 0 { USERS + 1 } else { self.user() };
+        let key = match self.random.u8(0..6) {
+            0..=2 => Some(format!("k{number}")),
+            // Of somebody else's request, with another amount.
+            3 if number > 1 => Some(format!("k{}", self.random.i64(1..number))),
+            _ => None,
+        };
+        let ask = Ask { user, amount, key };
+        self.asked.push(ask.clone());
+        ask
+    }
+
+    fn fault(&mut self) -> Fault {
+        match self.random.u8(0..9) {
+            0 => Fault::Unreachable,
+            1 => Fault::NotSent,
+            2 => Fault::Lost,
+            3 => Fault::LostAnswer,
+            4 => Fault::LostUntil(millis(self.random.u64(1..8_000))),
+            5 => {
+                let code = ROLLED_BACK[self.random.usize(0..ROLLED_BACK.len())];
+                Fault::Code { code, applied: false }
+            }
+            6 => {
+                let code = PROVES_NOTHING[self.random.usize(0..PROVES_NOTHING.len())];
+                Fault::Code { code, applied: self.random.bool() }
+            }
+            7 => Fault::Meanwhile(self.ask()),
+            _ => Fault::Slow(millis(self.random.u64(1..500))),
+        }
+    }
+}
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  users 1 … {USERS} begin with {:?}", self.balances)?;
+        for (at, event) in &self.events {
+            writeln!(f, "  {at:>10.3?}  {event:?}")?;
+        }
+        for (number, fault) in &self.faults {
+            writeln!(f, "  request {number} to the database: {fault:?}")?;
+        }
+        Ok(())
+    }
+}

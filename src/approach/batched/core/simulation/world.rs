@@ -1,0 +1,412 @@
+//! The simulated database: rows, versions, keys and locks, and what a statement does to them.
+//!
+//! It is written from what PostgreSQL promises and not from the statements' texts: a statement sees
+//! a snapshot, waits for the rows that its guard lets through, checks the guard again on what it then
+//! finds, and commits everything or nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::super::fold::{Guard, Plan, Verdict, each};
+use super::super::super::statement::{Part, Reply};
+use super::super::{Locked, Request, Response, Time};
+use super::story::{Ask, Story};
+use crate::balance::{Amount, Change, Decision, Key, UserId, decide};
+use crate::store::held::Looked;
+use crate::store::keys::Prior;
+
+/// How long a batch waits for a row, and one that locks first.
+const LOCK_WAIT: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often a busy row is changed, and how long one waits until it is one's turn.
+const BUSY_STEP: Duration = Duration::from_millis(20);
+const BUSY_WAIT: Duration = Duration::from_millis(200);
+
+/// A row of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) at: Time,
+    pub(super) amount: i64,
+    pub(super) balance: i64,
+    pub(super) key: Option<String>,
+    /// It came from elsewhere.
+    pub(super) by_another: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) balance: i64,
+    pub(super) version: i64,
+    pub(super) journal: Vec<Written>,
+    /// Locked by somebody until then.
+    held: Time,
+    /// Locked and changed by one after the other: since the last change, and until then.
+    busy: Option<(Time, Time)>,
+}
+
+/// The outcome of a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    pub(super) at: Time,
+    pub(super) prior: Prior,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) rows: BTreeMap<i64, Row>,
+    pub(super) keys: BTreeMap<(i64, String), Kept>,
+    /// A bug that was put back: a part whose changes leave 64 bits asks for no keys.
+    pub(super) reading_asks_for_no_keys: bool,
+}
+
+/// A statement with everything in it: it may be carried out when the request is long gone.
+#[derive(Clone, Debug)]
+pub(super) enum Statement {
+    Alone(Change),
+    Batch(Vec<OwnedPart>),
+    Locked { user: UserId, changes: Vec<Change> },
+    Look(Vec<UserId>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct OwnedPart {
+    user: UserId,
+    plan: Plan,
+    changes: Vec<Change>,
+}
+
+impl OwnedPart {
+    fn part(&self) -> Part<'_> {
+        Part { user: self.user, plan: &self.plan, changes: self.changes.iter().collect() }
+    }
+}
+
+impl Statement {
+    pub(super) fn of(request: &Request<'_>) -> Self {
+        let owned = |changes: &[&Change]| changes.iter().map(|change| (*change).clone()).collect();
+        match request {
+            Request::Alone(change) => Self::Alone((*change).clone()),
+            Request::Batch(parts) => {
+                let part = |part: &Part<'_>| OwnedPart {
+                    user: part.user,
+                    plan: part.plan.clone(),
+                    changes: owned(&part.changes),
+                };
+                Self::Batch(parts.iter().map(part).collect())
+            }
+            Request::Locked { user, changes } => {
+                Self::Locked { user: *user, changes: owned(changes) }
+            }
+            Request::Look(users) => Self::Look(users.to_vec()),
+        }
+    }
+
+    pub(super) fn users(&self) -> Vec<i64> {
+        match self {
+            Self::Alone(change) => vec![change.user.get()],
+            Self::Batch(parts) => parts.iter().map(|part| part.user.get()).collect(),
+            Self::Locked { user, .. } => vec![user.get()],
+            Self::Look(users) => users.iter().map(|user| user.get()).collect(),
+        }
+    }
+}
+
+/// What a statement would do if it began now.
+pub(super) enum Locks {
+    /// It has its locks then.
+    At(Time),
+    /// It gives up waiting then.
+    Never(Time),
+}
+
+impl World {
+    pub(super) fn begin(story: &Story) -> Self {
+        let row = |balance: &i64| Row {
+            balance: *balance,
+            version: 0,
+            journal: Vec::new(),
+            held: Duration::ZERO,
+            busy: None,
+        };
+        let rows = (1..).zip(story.balances.iter().map(row)).collect();
+        Self { rows, keys: BTreeMap::new(), reading_asks_for_no_keys: false }
+    }
+
+    pub(super) fn hold(&mut self, user: i64, until: Time) {
+        if let Some(row) = self.rows.get_mut(&user) {
+            row.held = row.held.max(until);
+        }
+    }
+
+    pub(super) fn keep_busy(&mut self, user: i64, from: Time, until: Time) {
+        if let Some(row) = self.rows.get_mut(&user) {
+            row.busy = Some((from, until));
+        }
+    }
+
+    /// Lets those who keep a row busy have changed it by now.
+    pub(super) fn catch_up(&mut self, now: Time) {
+        for row in self.rows.values_mut() {
+            let Some((mut last, until)) = row.busy else { continue };
+            while last + BUSY_STEP <= now.min(until) && row.balance < i64::MAX / 2 {
+                last += BUSY_STEP;
+                row.write_for_another(last, 1, None);
+            }
+            row.busy = (now < until).then_some((last, until));
+        }
+    }
+
+    /// A change of another instance: applied at once, unless somebody has the row.
+    pub(super) fn other(&mut self, ask: &Ask, now: Time) {
+        let is_used = |key: &String| self.keys.contains_key(&(ask.user, key.clone()));
+        if ask.key.as_ref().is_some_and(is_used) {
+            return;
+        }
+        let Some(row) = self.rows.get_mut(&ask.user).filter(|row| row.held <= now) else { return };
+        let amount = Amount::new(ask.amount).unwrap();
+        let Ok(decision) = decide(row.balance, amount) else { return };
+        if matches!(decision, Decision::Accepted(_)) {
+            row.write_for_another(now, ask.amount, ask.key.clone());
+        }
+        if let Some(key) = &ask.key {
+            self.keep(ask.user, key, now, Prior { amount, decision });
+        }
+    }
+
+    /// When the statement has the locks that it wants.
+    pub(super) fn locks(&self, statement: &Statement, now: Time) -> Locks {
+        let (wanted, wait): (Vec<i64>, _) = match statement {
+            Statement::Look(_) => return Locks::At(now),
+            Statement::Alone(change) => {
+                let fits = |row: &Row| {
+                    row.balance.checked_add(change.amount.get()).is_some_and(|sum| sum >= 0)
+                };
+                (self.wanted(change.user, fits).collect(), LOCK_WAIT)
+            }
+            Statement::Batch(parts) if self.used(parts).next().is_none() => {
+                let wanted = parts
+                    .iter()
+                    .flat_map(|part| self.wanted(part.user, |row| row.fits(part.plan.guard)));
+                (wanted.collect(), LOCK_WAIT)
+            }
+            Statement::Batch(_) => return Locks::At(now),
+            Statement::Locked { user, .. } => (vec![user.get()], PATIENCE),
+        };
+        let mut at = now;
+        for row in wanted.iter().filter_map(|user| self.rows.get(user)) {
+            let mut free = row.held;
+            if let Some((_, until)) = row.busy {
+                free = free.max(until.min(at + BUSY_WAIT));
+            }
+            if free > at + wait {
+                return Locks::Never(at + wait);
+            }
+            at = at.max(free);
+        }
+        Locks::At(at)
+    }
+
+    /// The user, if the statement wants to change that row.
+    fn wanted(&self, user: UserId, wants: impl Fn(&Row) -> bool) -> std::option::IntoIter<i64> {
+        let row = self.rows.get(&user.get()).filter(|row| wants(row));
+        row.map(|_| user.get()).into_iter()
+    }
+
+    /// Carries a statement out that has its locks. `meanwhile` commits after its snapshot.
+    ///
+    /// # Errors
+    /// The SQLSTATE; then nothing is done.
+    pub(super) fn carry_out(
+        &mut self,
+        statement: &Statement,
+        now: Time,
+        meanwhile: Option<&Ask>,
+    ) -> Result<Response, &'static str> {
+        match statement {
+            Statement::Look(users) => Ok(Response::Look(self.look(users, now))),
+            Statement::Alone(change) => {
+                self.meanwhile(meanwhile, now);
+                Ok(Response::Alone(self.alone(change, now)?))
+            }
+            Statement::Batch(parts) => {
+                let used: Vec<_> = self.used(parts).collect();
+                let snapshot: BTreeMap<i64, (i64, i64)> =
+                    self.rows.iter().map(|(id, row)| (*id, (row.balance, row.version))).collect();
+                self.meanwhile(meanwhile, now);
+                self.batch(parts, used, &snapshot, now).map(Response::Batch)
+            }
+            Statement::Locked { user, changes } => {
+                self.meanwhile(meanwhile, now);
+                self.locked(*user, changes, now).map(Response::Locked)
+            }
+        }
+    }
+
+    fn meanwhile(&mut self, ask: Option<&Ask>, now: Time) {
+        if let Some(ask) = ask {
+            self.other(ask, now);
+        }
+    }
+
+    fn look(&self, users: &[UserId], now: Time) -> Vec<Looked> {
+        let looked = |user: &UserId| {
+            let row = self.rows.get(&user.get())?;
+            let is_free = row.held <= now && row.busy.is_none();
+            Some(Looked { id: user.get(), version: row.version, is_free })
+        };
+        users.iter().filter_map(looked).collect()
+    }
+
+    fn alone(&mut self, change: &Change, now: Time) -> Result<Option<Decision>, &'static str> {
+        let Some(row) = self.rows.get_mut(&change.user.get()) else { return Ok(None) };
+        match decide(row.balance, change.amount) {
+            Ok(Decision::Accepted(balance)) => {
+                row.write(now, change.amount.get(), None);
+                Ok(Some(Decision::Accepted(balance)))
+            }
+            Ok(Decision::Refused) => Ok(Some(Decision::Refused)),
+            Err(_) => Err("22003"),
+        }
+    }
+
+    /// The keys of a batch that were used before.
+    fn used<'a>(&'a self, parts: &'a [OwnedPart]) -> impl Iterator<Item = Reply> + 'a {
+        let asked = parts.iter().filter(|part| {
+            let never = matches!(part.plan.guard, Guard::Range { least, most } if least > most);
+            !(never && self.reading_asks_for_no_keys)
+        });
+        let keys = asked.flat_map(|part| {
+            let keys: Vec<Key> = part.part().keys().cloned().collect();
+            keys.into_iter().map(|key| (part.user.get(), key.as_str().to_owned()))
+        });
+        keys.filter_map(|(user, key)| {
+            let prior = self.keys.get(&(user, key.clone()))?.prior;
+            Some(Reply::Used { user, key, prior })
+        })
+    }
+
+    fn batch(
+        &mut self,
+        parts: &[OwnedPart],
+        used: Vec<Reply>,
+        snapshot: &BTreeMap<i64, (i64, i64)>,
+        now: Time,
+    ) -> Result<Vec<Reply>, &'static str> {
+        let mut replies = Vec::new();
+        let nothing_done = !used.is_empty();
+        let fits = |world: &Self, part: &OwnedPart| {
+            let row = world.rows.get(&part.user.get());
+            let seen = snapshot.get(&part.user.get());
+            // The guard on the snapshot, and again on what the lock has brought.
+            !nothing_done
+                && seen.is_some_and(|(balance, version)| fits(part.plan.guard, *balance, *version))
+                && row.is_some_and(|row| row.fits(part.plan.guard))
+        };
+        let moving: Vec<&OwnedPart> = parts.iter().filter(|part| fits(self, part)).collect();
+        let is_used = |part: &&OwnedPart| {
+            let mut kept = part.kept_keys();
+            kept.any(|key| self.keys.contains_key(&(part.user.get(), key.as_str().to_owned())))
+        };
+        if moving.iter().any(is_used) {
+            // The primary key of the keys: somebody used one after the snapshot. In `Race` by its
+            // constraint, which a code alone does not show; a serialization failure is one as well.
+            return Err("40001");
+        }
+        for part in &moving {
+            let user = part.user.get();
+            let before = self.rows[&user].balance;
+            self.write(part, now);
+            replies.push(Reply::Moved { user, before });
+        }
+        if moving.len() < parts.len() {
+            for part in parts {
+                if let Some((balance, version)) = snapshot.get(&part.user.get()) {
+                    let (user, balance, version) = (part.user.get(), *balance, *version);
+                    replies.push(Reply::Stood { user, balance, version });
+                }
+            }
+        }
+        replies.extend(used);
+        Ok(replies)
+    }
+
+    fn keep(&mut self, user: i64, key: &str, at: Time, prior: Prior) {
+        let before = self.keys.insert((user, key.to_owned()), Kept { at, prior });
+        assert!(before.is_none(), "a key is used twice");
+    }
+
+    fn write(&mut self, part: &OwnedPart, now: Time) {
+        let user = part.user.get();
+        let before = self.rows[&user].balance;
+        for (verdict, change) in part.plan.verdicts.iter().zip(&part.changes) {
+            let key = change.key.as_ref().map(|key| key.as_str().to_owned());
+            let decision = match verdict {
+                Verdict::Accepted { running } => {
+                    let row = self.rows.get_mut(&user).unwrap();
+                    row.write(now, change.amount.get(), key.clone());
+                    Decision::Accepted(before + running)
+                }
+                Verdict::Refused => Decision::Refused,
+                Verdict::Copy { .. } | Verdict::KeyReused | Verdict::OutOfRange => continue,
+            };
+            if let Some(key) = key {
+                self.keep(user, &key, now, Prior { amount: change.amount, decision });
+            }
+        }
+        let after = self.rows[&user].balance;
+        assert_eq!(after, before + part.plan.net, "the net amount is not that of the rows");
+    }
+
+    fn locked(
+        &mut self,
+        user: UserId,
+        changes: &[Change],
+        now: Time,
+    ) -> Result<Option<Locked>, &'static str> {
+        let Some(row) = self.rows.get(&user.get()) else { return Ok(None) };
+        let (before, version) = (row.balance, row.version);
+        let plan = each(before, version, changes.iter());
+        let part = OwnedPart { user, plan, changes: changes.to_vec() };
+        let used: Vec<_> = self.used(std::slice::from_ref(&part)).collect();
+        let snapshot = [(user.get(), (before, version))].into();
+        let replies = self.batch(std::slice::from_ref(&part), used, &snapshot, now)?;
+        Ok(Some(Locked { before, plan: part.plan, replies }))
+    }
+}
+
+impl OwnedPart {
+    /// The keys that are written with the part.
+    fn kept_keys(&self) -> impl Iterator<Item = &Key> {
+        let kept =
+            self.plan.verdicts.iter().zip(&self.changes).filter(|(verdict, _)| {
+                matches!(verdict, Verdict::Accepted { .. } | Verdict::Refused)
+            });
+        kept.filter_map(|(_, change)| change.key.as_ref())
+    }
+}
+
+impl Row {
+    fn fits(&self, guard: Guard) -> bool {
+        fits(guard, self.balance, self.version)
+    }
+
+    fn write_for_another(&mut self, at: Time, amount: i64, key: Option<String>) {
+        self.write(at, amount, key);
+        self.journal.last_mut().unwrap().by_another = true;
+    }
+
+    fn write(&mut self, at: Time, amount: i64, key: Option<String>) {
+        self.balance = self.balance.checked_add(amount).expect("a sum fits");
+        self.version += 1;
+        let by_another = false;
+        self.journal.push(Written { at, amount, balance: self.balance, key, by_another });
+    }
+}
+
+fn fits(guard: Guard, balance: i64, version: i64) -> bool {
+    match guard {
+        Guard::Range { least, most } => (least..=most).contains(&balance),
+        Guard::Version(planned) => planned == version,
+    }
+}
