@@ -9,7 +9,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Build the service and run it until Ctrl-C (ARGS=… are its arguments)
@@ -36,6 +36,12 @@ bench-hot: ## Measure one hot account beside its ceilings and alternatives (ARGS
 	@scripts/setup wrk nginx pgbench venv
 	@cargo build --release --locked --bins --example echo
 	@exec python3 -B loadtest/bench_hot.py $(ARGS)
+
+.PHONY: bench-failures
+bench-failures: ## Break things under load and measure what clients see (ARGS=… as --help says)
+	@scripts/setup pgbench venv
+	@cargo build --release --locked --bin plimsoll
+	@exec python3 -B loadtest/bench_failures.py $(ARGS)
 
 .PHONY: test
 test: ## Run all tests, on a PostgreSQL of their own (ARGS=… select some)

@@ -10,16 +10,14 @@ Exit codes: 0 all targets met, 1 one missed or failed, 2 bad usage, 3 could not 
 from __future__ import annotations
 
 import argparse
-import resource
-import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from hot import measure, report, rows
+from hot import command, measure, processes, report, rows
 from hot.arena import Arena
 from hot.measure import Results
-from hot.processes import Failed, Violated
+from hot.processes import Failed
 
 ROOT = Path(__file__).resolve().parent.parent
 # wrk holds 10,000 connections and the service another 10,000.
@@ -30,33 +28,18 @@ OVERHEAD_SECONDS = 4
 
 def main() -> int:
     options = parse_arguments()
-    handle_signals(signal.default_int_handler)
-    try:
-        raise_open_files()
-        with ExitStack() as stack:
-            try:
-                found = run(Arena(stack, ROOT), options)
-            finally:
-                # What was started is being ended, in bounded time; nothing may cut that short.
-                handle_signals(signal.SIG_IGN)
-    except Violated as why:
-        print(f"bench-hot: {why}", file=sys.stderr)
-        return 1
-    except Failed as why:
-        print(f"bench-hot: {why}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print("bench-hot: interrupted", file=sys.stderr)
-        return 130
+    return command.run("bench-hot", lambda stack: report_on(stack, options))
+
+
+def report_on(stack: ExitStack, options: argparse.Namespace) -> bool:
+    files = processes.raise_open_files()
+    if files < FILES_NEEDED:
+        raise Failed(f"{FILES_NEEDED} open files are needed, the limit is {files}: see ulimit -Hn")
+    found = run(Arena(stack, ROOT), options)
     print(found.text())
     for path in options.out:
         found.write(path)
-    return 0 if all(verdict.met for verdict in found.verdicts) else 1
-
-
-def handle_signals(handler):
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
+    return all(verdict.met for verdict in found.verdicts)
 
 
 def run(arena: Arena, options: argparse.Namespace) -> report.Report:
@@ -77,15 +60,6 @@ def tell_duration(sections: list[rows.Section], options: argparse.Namespace):
     runs = sum(min(options.rounds, part.rounds_max) * len(part.sides()) for part in sections)
     minutes = runs * (options.seconds + OVERHEAD_SECONDS) / 60
     measure.tell(f"{runs} runs, about {minutes:.0f} minutes")
-
-
-def raise_open_files():
-    """Inherited by everything that is started."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < FILES_NEEDED:
-        raise Failed(f"{FILES_NEEDED} open files are needed, the limit is {hard}: see ulimit -Hn")
-    files = 65_536 if hard == resource.RLIM_INFINITY else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
 
 def parse_arguments() -> argparse.Namespace:

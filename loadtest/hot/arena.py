@@ -24,14 +24,6 @@ USERS = 100_000
 # Never runs out in any run, and far from the end of 64 bits.
 RICH = 10**15
 
-FRESH_DATABASE = f"""
-TRUNCATE users, balance_changes, idempotency_keys, user_creation_keys;
-INSERT INTO users (id, balance, version) SELECT id, {RICH}, 1 FROM generate_series(1, {USERS}) id;
-INSERT INTO balance_changes (user_id, version, amount, balance)
-    SELECT id, 1, balance, balance FROM users;
-VACUUM (ANALYZE) users, balance_changes, idempotency_keys, user_creation_keys;
-"""
-
 NGINX = """
 daemon off;
 worker_processes auto;
@@ -124,15 +116,11 @@ class Arena:
     def reset_database(self):
         """The same start for every round, and an end to the journal's growth."""
         _ = self.socket_service  # has made the tables
-        self.postgres.sql(FRESH_DATABASE)
+        self.postgres.sql(fresh_database(USERS))
 
     def verify(self):
         """Checks all invariants of the database. What breaks one ends the benchmark."""
-        env = processes.bare_environment(DATABASE_URL=self.postgres.url(over_tcp=False))
-        command = [self._service, "verify", "--json"]
-        report = processes.run(command, 300, fine=(0, 1), env=env, cwd=self.folder)
-        if json.loads(report)["verdict"] != "pass":
-            raise Violated(f"plimsoll verify:\n{report}")
+        verify(self._service, self.postgres, self.folder)
 
     def _start_service(self, name: str, over_tcp: bool) -> Process:
         env = processes.bare_environment(
@@ -146,6 +134,25 @@ class Arena:
         service = processes.start(self._stack, name, [self._service], log, env)
         service.wait_for_address(seconds=60)
         return service
+
+
+def fresh_database(users: int) -> str:
+    """Statements that empty the service's tables and create rich users from 1 on."""
+    return f"""
+TRUNCATE users, balance_changes, idempotency_keys, user_creation_keys;
+INSERT INTO users (id, balance, version) SELECT id, {RICH}, 1 FROM generate_series(1, {users}) id;
+INSERT INTO balance_changes (user_id, version, amount, balance)
+    SELECT id, 1, balance, balance FROM users;
+VACUUM (ANALYZE) users, balance_changes, idempotency_keys, user_creation_keys;
+"""
+
+
+def verify(program: Path, postgres: Postgres, folder: Path):
+    """Raises `Violated` where an invariant of the database does not hold."""
+    env = processes.bare_environment(DATABASE_URL=postgres.url(over_tcp=False))
+    report = processes.run([program, "verify", "--json"], 300, fine=(0, 1), env=env, cwd=folder)
+    if json.loads(report)["verdict"] != "pass":
+        raise Violated(f"plimsoll verify:\n{report}")
 
 
 def default_pool_size(root: Path) -> int:

@@ -65,11 +65,15 @@ class Postgres:
         """What `psql` and `pgbench` need to come in through the Unix socket."""
         return [f"--host={self.socket_dir}", f"--port={self.port}", f"--username={ROLE}"]
 
-    def sql(self, statements: str, database: str = DATABASE):
-        """Runs statements, of which each commits by itself."""
-        flags = [*self.client_flags(), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
-        command = [self.bin / "psql", *flags, database]
-        processes.run(command, seconds=300, stdin=statements, env=self._env)
+    def sql(self, statements: str, database: str = DATABASE) -> list[str]:
+        """Runs statements, of which each commits by itself, and returns the rows of all."""
+        rows = processes.run(self.psql(database), seconds=300, stdin=statements, env=self._env)
+        return rows.splitlines()
+
+    def psql(self, database: str = DATABASE) -> list:
+        """The command of a session that reads statements and prints their rows, and no more."""
+        flags = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
+        return [self.bin / "psql", *self.client_flags(), *flags, database]
 
     def _make(self, cluster: Path, folder: Path, user: pwd.struct_passwd | None):
         password_file = folder / "socket" / "password"

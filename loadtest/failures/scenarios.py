@@ -1,0 +1,21 @@
+"""The list of all scenarios, in the order in which they are played."""
+
+from __future__ import annotations
+
+from .connections import endless_heads, idle_connections
+from .held_rows import HeldRows
+from .keys import keyed_duplicate, missing_standby
+from .sessions import silent_sessions
+
+ALL = {
+    "held-row": HeldRows("batched", rows=1, clients=100, keyed=False).play,
+    "held-row-self": HeldRows("self", rows=1, clients=20, keyed=False).play,
+    "held-rows": HeldRows("batched", rows=10, clients=100, keyed=True).play,
+    "held-rows-self": HeldRows("self", rows=10, clients=20, keyed=True).play,
+    "endless-heads": endless_heads,
+    "idle-connections": idle_connections,
+    "keyed-duplicate": keyed_duplicate,
+    "missing-standby": missing_standby,
+    # The last one: it kills sessions, upon which PostgreSQL ends all others and recovers.
+    "silent-sessions": silent_sessions,
+}

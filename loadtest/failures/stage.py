@@ -1,0 +1,107 @@
+"""What the scenarios run on: one PostgreSQL for all, and for each scenario fresh users and a service
+of its own. Also what a scenario does to the database: it holds rows, and it stops sessions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
+
+from hot import arena, processes
+from hot.postgres import Postgres
+from hot.processes import Failed, Process, Violated
+
+from .check import Check
+
+USERS = 2_000
+
+
+@dataclass
+class Stage:
+    """Everything that a scenario needs. What it starts ends with the stack."""
+
+    stack: ExitStack
+    postgres: Postgres
+    program: Path
+    folder: Path
+    # How many files a process may have open.
+    open_files: int
+    _stopped: set[int] = field(default_factory=set)
+
+    def start_service(self, **settings: str) -> Process:
+        """Starts the service with its default configuration but for these settings."""
+        url = self.postgres.url(over_tcp=False)
+        env = processes.bare_environment(DATABASE_URL=url, PORT="0", **settings)
+        log = self.folder / "service.log"
+        service = processes.start(self.stack, "plimsoll", [self.program], log, env)
+        service.wait_for_address(seconds=60)
+        self.postgres.sql(arena.fresh_database(USERS))
+        return service
+
+    def verify(self) -> Check:
+        """Whether the journal explains every balance."""
+        try:
+            arena.verify(self.program, self.postgres, self.folder)
+        except Violated as why:
+            return Check("verify", " ".join(str(why).split()), "pass", False)
+        return Check("verify", "pass", "pass", True)
+
+    def journal_rows(self, key: str) -> int:
+        """How many changes were applied under this key."""
+        return int(self.postgres.sql(f"SELECT count(*) FROM balance_changes WHERE key = '{key}'")[0])
+
+    def hold_rows(self, users: range) -> Callable[[], float]:
+        """Locks the rows of these users in a foreign transaction. The returned function ends the
+        transaction and returns when it did so."""
+        psql = subprocess.Popen(
+            [str(word) for word in self.postgres.psql()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=processes.bare_environment(),
+            text=True,
+            start_new_session=True,
+        )
+
+        def release() -> float:
+            released = time.monotonic()
+            psql.terminate()
+            psql.wait()
+            return released
+
+        self.stack.callback(release)
+        rows = f"SELECT FROM users WHERE id BETWEEN {users[0]} AND {users[-1]} FOR UPDATE"
+        limits = "SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '10s';"
+        psql.stdin.write(f"{limits} BEGIN; SELECT count(*) FROM ({rows}) held;\n")
+        psql.stdin.flush()
+        if psql.stdout.readline().strip() != str(len(users)):
+            raise Failed("the rows could not be locked")
+        return release
+
+    def stop_sessions(self):
+        """Stops every session of the service with SIGSTOP. They are killed with the stack."""
+        if not self._stopped:
+            self.stack.callback(self._kill_stopped_sessions)
+        # Repeated, since a stopped session may already have been replaced; the server's
+        # max_connections ends that.
+        while fresh := self._sessions() - self._stopped:
+            signal_all(fresh, signal.SIGSTOP)
+            self._stopped |= fresh
+
+    def _kill_stopped_sessions(self):
+        # A stopped process does not end by itself, so no other process has its id by now.
+        signal_all(self._sessions() & self._stopped, signal.SIGKILL)
+
+    def _sessions(self) -> set[int]:
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'plimsoll'"
+        return set(map(int, self.postgres.sql(query)))
+
+
+def signal_all(pids: set[int], number: int):
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
