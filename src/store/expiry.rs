@@ -62,6 +62,18 @@ pub async fn remove_older_than(
     connection: &mut PgConnection,
     age: Duration,
 ) -> Result<u64, sqlx::Error> {
+    let removed = remove_unlocked(connection, age).await;
+    match removed {
+        // Where the tables are sharded, rows of several users cannot be locked.
+        Err(error) if sqlstate(&error).as_deref() == Some("0A000") => {
+            remove_without_locks(connection, age).await
+        }
+        removed => removed,
+    }
+}
+
+/// Passes over rows that somebody has locked.
+async fn remove_unlocked(connection: &mut PgConnection, age: Duration) -> Result<u64, sqlx::Error> {
     let mut removed = 0;
     for sql in [
         "DELETE FROM idempotency_keys WHERE (user_id, key) IN ( \
@@ -78,16 +90,8 @@ pub async fn remove_older_than(
                 .bind(age.as_secs_f64())
                 .bind(BATCH)
                 .execute(&mut *connection)
-                .await;
-            let batch = match batch {
-                Ok(done) => done.rows_affected(),
-                // Where the tables are sharded, rows of several users cannot be locked.
-                Err(error) if sqlstate(&error).as_deref() == Some("0A000") => {
-                    removed += remove_without_locks(connection, age).await?;
-                    break;
-                }
-                Err(error) => return Err(error),
-            };
+                .await?
+                .rows_affected();
             removed += batch;
             if batch == 0 {
                 break;

@@ -346,3 +346,104 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use sqlx::postgres::PgConnectOptions;
+
+    use super::*;
+    use crate::store::session::SessionLimits;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const A: Whose = UserId::new(1);
+    const B: Whose = UserId::new(2);
+
+    /// Places only: nobody enters, so nothing is opened.
+    fn pool(size: usize) -> Pool {
+        let limits = SessionLimits { answer: LONG, lock_wait: LONG };
+        Pool::new(Connector::new(PgConnectOptions::new_without_pgpass(), limits), size)
+    }
+
+    /// Asks for places in this order, and tells in which order they are given out, one at a time.
+    async fn order_of(
+        pool: &Pool,
+        first: Place,
+        wanted: &'static [(&'static str, Whose)],
+    ) -> String {
+        let (told, mut order) = tokio::sync::mpsc::channel(wanted.len());
+        for (name, whose) in wanted {
+            let (pool, told, whose) = (pool.clone(), told.clone(), *whose);
+            tokio::spawn(async move {
+                let place = pool.place(whose, LONG).await.unwrap();
+                told.send(*name).await.unwrap();
+                drop(place);
+            });
+            tokio::task::yield_now().await;
+        }
+        drop((told, first));
+        let mut names = String::new();
+        while let Some(name) = order.recv().await {
+            names += name;
+        }
+        names
+    }
+
+    #[tokio::test]
+    async fn users_take_turns_and_within_a_user_the_first_comes_first() {
+        let pool = pool(1);
+        let place = pool.place(None, LONG).await.unwrap();
+        let order = order_of(
+            &pool,
+            place,
+            &[("a", A), ("b", A), ("c", A), ("x", B), ("y", B), ("-", None)],
+        );
+        assert_eq!(order.await, "ax-byc");
+        let state = pool.0.lock();
+        assert_eq!((state.free, state.waiting, state.lines.len()), (1, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn one_user_has_half_of_the_places_at_most() {
+        let pool = pool(4);
+        let _first = pool.place(A, LONG).await.unwrap();
+        let second = pool.place(A, LONG).await.unwrap();
+        assert!(pool.place(A, LONG).now_or_never().is_none(), "a third has to wait");
+        let _other = pool.place(B, LONG).now_or_never().expect("the rest is for others").unwrap();
+        let _no_one = pool.place(None, LONG).now_or_never().expect("and for no one user").unwrap();
+        drop(second);
+        let again = pool.place(A, LONG).now_or_never();
+        assert!(again.is_some_and(|place| place.is_ok()), "its share is free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_bounded_and_takes_no_place_with_it() {
+        let pool = pool(1);
+        let place = pool.place(A, LONG).await.unwrap();
+        assert!(matches!(pool.place(B, LONG).await, Err(NoSession::TimedOut)));
+        assert!(pool.place(B, LONG).now_or_never().is_none(), "one that is given up at once");
+        drop(place);
+        assert!(pool.place(B, LONG).now_or_never().is_some(), "nobody took it who is gone");
+        assert_eq!(pool.0.lock().free, 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_when_it_closes_is_told_so_and_nobody_comes_after() {
+        let pool = pool(1);
+        let place = pool.place(A, LONG).await.unwrap();
+        let waiting = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.place(B, LONG).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        let closing = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.close(LONG).await }
+        });
+        assert!(matches!(waiting.await.unwrap(), Err(NoSession::Closed)));
+        assert!(matches!(pool.place(A, LONG).await, Err(NoSession::Closed)));
+        assert!(!closing.is_finished(), "it waits for the one that is out");
+        drop(place);
+        closing.await.unwrap();
+    }
+}

@@ -17,6 +17,7 @@ mod properties;
 mod proxy;
 mod service;
 mod sessions;
+mod statements;
 mod tester;
 mod users;
 mod verify;

@@ -49,6 +49,21 @@ async fn sessions_that_are_silent_for_good_are_replaced_and_do_not_hold_up_the_e
     TestService::start_on(database, &[]).await.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_cluster_with_stopped_backends_ends_in_time_and_has_lost_nothing() {
+    let options = cluster::options_in(&cluster::fresh_folder("stopped"));
+    let service = TestService::start_private(options.clone()).await;
+    let user = service.user_with(1_000).await;
+    assert_eq!(service.change("self", user, -1).await.0, 200);
+    signal_backends(&service, "-STOP").await;
+    let TestService { service, pool, .. } = service;
+    pool.close().await;
+    timeout(Duration::from_secs(10 + 5), service.stop()).await.expect("it ends in time");
+    let again = TestService::start_private(options).await;
+    assert_eq!(again.balance_of(user).await, 999);
+    again.stop().await;
+}
+
 async fn stopped_backends(service: &TestService) -> Vec<i32> {
     sqlx::query_scalar(
         "SELECT pid FROM pg_stat_activity \

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -144,6 +145,8 @@ struct Serving<'a> {
     couriers: &'a Couriers,
     out: Outbox,
     queued: &'a mut mpsc::Receiver<Arrival>,
+    /// Between the queue and the core.
+    taken: Vec<Arrival>,
     tally: &'a LaneTally,
 }
 
@@ -156,8 +159,8 @@ impl<'a> Serving<'a> {
     ) -> Self {
         // As many may wait apart as may wait in the queue.
         let core = Core::new(queued.max_capacity());
-        let (started, out) = (Instant::now(), Outbox::default());
-        Self { core, started, link, couriers, out, queued, tally }
+        let (started, out, taken) = (Instant::now(), Outbox::default(), Vec::new());
+        Self { core, started, link, couriers, out, queued, taken, tally }
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
@@ -191,9 +194,16 @@ impl<'a> Serving<'a> {
     }
 
     fn take_at_once(&mut self) {
-        while self.core.room() > 0
-            && let Ok((change, caller)) = self.queued.try_recv()
-        {
+        let room = self.core.room();
+        if room > 0 {
+            // All in one go: each `try_recv` would lock the queue for itself.
+            let _ = self.queued.recv_many(&mut self.taken, room).now_or_never();
+            self.arrive();
+        }
+    }
+
+    fn arrive(&mut self) {
+        for (change, caller) in self.taken.drain(..) {
             self.core.arrive(change, caller);
         }
     }
@@ -202,13 +212,11 @@ impl<'a> Serving<'a> {
         // Those who gave up are told before anything is waited for.
         self.deliver();
         let at = until.map(|until| self.started + until);
+        let room = self.core.room();
         tokio::select! {
             biased;
-            arrival = self.queued.recv(), if !self.queued.is_closed() || !self.queued.is_empty() => {
-                if let Some((change, caller)) = arrival {
-                    self.core.arrive(change, caller);
-                }
-            }
+            _ = self.queued.recv_many(&mut self.taken, room),
+                if !self.queued.is_closed() || !self.queued.is_empty() => self.arrive(),
             // What is queued already is still taken.
             _ = stopped.wait_for(|stopped| *stopped), if !self.queued.is_closed() => {
                 self.queued.close();

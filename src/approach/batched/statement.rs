@@ -284,3 +284,55 @@ pub(super) async fn lock(
         .fetch_optional(connection)
         .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::approach::batched::fold;
+    use crate::balance::{Amount, Key};
+
+    fn change(amount: i64, key: Option<&str>) -> Change {
+        let (user, amount) = (UserId::FIRST, Amount::new(amount).unwrap());
+        Change { user, amount, key: key.map(|key| Key::new(key).unwrap()) }
+    }
+
+    #[test]
+    fn every_key_is_looked_up_once_even_where_no_balance_could_take_the_changes() {
+        let changes = [
+            change(i64::MAX, Some("a")),
+            change(i64::MAX, Some("b")),
+            change(1, None),
+            change(i64::MAX, Some("a")),
+        ];
+        assert_eq!(fold::whole(changes.iter()), None);
+        for plan in [Plan::reading(changes.len()), fold::each(0, 1, changes.iter())] {
+            let part = Part { user: UserId::FIRST, plan: &plan, changes: changes.iter().collect() };
+            let mut keys: Vec<_> = part.keys().map(Key::as_str).collect();
+            keys.dedup();
+            assert!(keys.starts_with(&["a", "b"]), "{keys:?}");
+            assert!(!Arrays::of(&[part]).key_texts.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_keys_of_the_rows_are_found_by_where_they_begin() {
+        let changes = [change(1, Some("one")), change(2, None), change(3, Some("three"))];
+        let plan = fold::whole(changes.iter()).unwrap();
+        let parts = [Part { user: UserId::FIRST, plan: &plan, changes: changes.iter().collect() }];
+        let arrays = Arrays::of(&parts);
+        let keys = arrays.key_starts.iter().zip(&arrays.key_lengths).map(|(start, length)| {
+            let start = usize::try_from(start - 1).unwrap();
+            &arrays.key_bytes[start..start + usize::try_from(*length).unwrap()]
+        });
+        assert_eq!(keys.collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
+    }
+
+    /// The cost of a batch grows with its rows: a text in an array is found by walking over all
+    /// before it.
+    #[test]
+    fn no_text_is_found_by_its_number() {
+        for sql in [WITHOUT_KEYS, WITH_KEYS] {
+            assert!(!sql.contains("text[])["), "{sql}");
+        }
+    }
+}

@@ -33,7 +33,7 @@ mod settings;
 mod socket_folder;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::sync::Mutex;
@@ -167,12 +167,22 @@ impl PrivateCluster {
         const STEPS: [(Signal, Duration); 2] =
             [(Signal::INT, Duration::from_secs(30)), (Signal::QUIT, Duration::from_secs(15))];
 
+        /// A backend that is stopped is given so long to be let go on.
+        const STOPPED_MAX: Duration = Duration::from_secs(1);
+
         let mut lifecycle = self.lifecycle.lock().await;
         *lifecycle = Lifecycle::Stopped;
         let Some(postmaster) = Postmaster::of(&self.folder.cluster()) else { return Ok(()) };
         for (signal, patience) in STEPS {
             postmaster.signal(signal)?;
-            if launch::wait_until(patience, || !postmaster.is_alive()).await {
+            let asked = Instant::now();
+            let is_gone = || {
+                if asked.elapsed() > STOPPED_MAX {
+                    postmaster.kill_stopped_backends();
+                }
+                !postmaster.is_alive()
+            };
+            if launch::wait_until(patience, is_gone).await {
                 return Ok(());
             }
         }

@@ -72,6 +72,39 @@ impl Postmaster {
     }
 }
 
+impl Postmaster {
+    /// Ends backends that are stopped (SIGSTOP, a debugger): they do not hear that they are to end,
+    /// and a shutdown would wait for them for ever. The server takes it for a crash of theirs, and
+    /// recovers at its next start.
+    pub(super) fn kill_stopped_backends(&self) {
+        if !self.is_alive() {
+            return;
+        }
+        for pid in stopped_children(self.pid).into_iter().filter_map(to_pid) {
+            // One that went on by now has heard of the shutdown itself.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn stopped_children(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let is_stopped = |child: &u32| {
+        // The state follows the name, which is in brackets and may hold anything.
+        fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| {
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
+        })
+    };
+    let children = children.unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(is_stopped).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stopped_children(_: u32) -> Vec<u32> {
+    Vec::new()
+}
+
 /// Whether a pid file is there, that is, whether the last server did not end in order.
 pub(super) fn is_left_over(cluster: &Path) -> bool {
     file_in(cluster).exists()

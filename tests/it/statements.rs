@@ -1,0 +1,85 @@
+//! What a cluster that shards the tables by user refuses, or reports as something else, told from
+//! the texts of the statements: no such cluster is needed to run this.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every string literal of the service's sources that is SQL, without its line breaks.
+fn statements() -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    for folder in ["src/approach", "src/store"] {
+        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut files);
+    }
+    let mut found = Vec::new();
+    for file in files {
+        let source = fs::read_to_string(&file).unwrap();
+        let code: String = source
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        for text in code.split('"').skip(1).step_by(2) {
+            let text = text.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ");
+            if ["SELECT ", "INSERT ", "UPDATE ", "DELETE "].iter().any(|word| text.contains(word)) {
+                found.push((file.clone(), text));
+            }
+        }
+    }
+    assert!(found.len() > 20, "{found:?}");
+    found
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn rows_are_locked_one_user_at_a_time_or_there_is_another_way() {
+    let mut with_another_way = 0;
+    for (file, text) in statements() {
+        if !text.contains("FOR UPDATE") {
+            continue;
+        }
+        if text.contains("WHERE id = $1") || text.contains("WHERE u.id = $1") {
+            continue;
+        }
+        // These are sent again in another form when they are refused.
+        let source = fs::read_to_string(&file).unwrap();
+        assert!(source.contains("0A000"), "{}: {text}", file.display());
+        with_another_way += 1;
+    }
+    assert_eq!(with_another_way, 3);
+}
+
+#[test]
+fn a_used_key_is_never_reported_as_an_internal_error() {
+    let mut inserts = 0;
+    for (file, text) in statements() {
+        for table in ["INSERT INTO idempotency_keys", "INSERT INTO user_creation_keys"] {
+            let Some((_, insert)) = text.split_once(table) else { continue };
+            inserts += 1;
+            // The rows of a plain insert travel as they are, those of a select are copied, and a
+            // copy loses the error's code unless something is returned.
+            let is_plain =
+                insert.trim_start().split_once(')').unwrap().1.trim_start().starts_with("VALUES");
+            assert!(is_plain || insert.contains("RETURNING "), "{}: {text}", file.display());
+        }
+    }
+    assert_eq!(inserts, 5);
+}
+
+#[test]
+fn no_generic_plan_is_forced_where_none_can_be_made() {
+    for (file, text) in statements() {
+        if text.contains("force_generic_plan") {
+            assert!(text.contains("extname = 'citus'"), "{}: {text}", file.display());
+        }
+    }
+}
