@@ -43,7 +43,7 @@ pub static VARIABLES: &[Variable] = &[
     variable("WORKERS", "", "threads that serve HTTP; unset: one for each core"),
     variable(
         "POOL_SIZE",
-        "4",
+        "8",
         "database sessions for changes; one user gets half of them at most, and on one hot row more are slower",
     ),
     variable("READ_POOL_SIZE", "2", "further database sessions, for what only reads"),

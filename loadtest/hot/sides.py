@@ -66,7 +66,9 @@ class Pgbench:
 
     def measure(self, arena: Arena, seconds: int) -> float:
         account.set_balance(arena.socket_service.address, RICH)
-        return pgbench.measure(arena.postgres, arena.pgbench_script, arena.pool_size, seconds)
+        # As many as the service gives to one user.
+        clients = max(arena.pool_size // 2, 1)
+        return pgbench.measure(arena.postgres, arena.pgbench_script, clients, seconds)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ use super::Store;
 use super::error::sqlstate;
 use crate::balance::{ChangeError, UserId};
 
-/// How long a change waits for a row that somebody holds, from its first failure on.
-pub const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a change waits for a row that somebody holds, from its first failure on. With what comes
+/// before and after, its answer takes five seconds.
+pub const WAIT_MAX: Duration = Duration::from_millis(4_500);
 
 /// When the rows are looked at for the first time after a mark: soon, since most often somebody was
 /// only slow.

@@ -4,8 +4,8 @@
 //! number of clients. So changes share commits.
 //!
 //! # Protocol
-//! A user belongs to a *lane*, by a hash of the id. A lane is one task with a connection of its own
-//! and a bounded queue. It takes whatever has queued up while the last batch was committing, so a
+//! A user belongs to a *lane*, by a hash of the id. A lane is one task with a session of its own and
+//! a bounded queue; what it decides, a state machine without I/O decides ([`core`]). It takes whatever has queued up while the last batch was committing, so a
 //! lone change is never delayed by a timer, and sends one statement for all of it:
 //! 1. [`fold::whole`] turns each user's changes into one guard and one net amount;
 //! 2. [`statement`] updates all users whose guard holds, inserts their journal rows and their keys,
@@ -16,7 +16,7 @@
 //! A user whose batch does not fit as a whole gets the exact way: [`fold::each`] decides one by one
 //! on the balance that step 2 has read. Where nothing can be accepted, that read alone decides, and
 //! nothing is written; otherwise the same statement writes it, `WHERE version = $read`. If that loses
-//! a few races, the row is locked first, and then it cannot lose.
+//! a few races, or the row keeps changing hands, the row is locked first, and then it cannot lose.
 //!
 //! One round trip a batch in the common case, two where a user's batch crosses the line.
 //!
@@ -33,21 +33,28 @@
 //! counts once (the fold).
 //!
 //! Order of locks: users in order of their ids, then keys. So two processes can deadlock only by way
-//! of a key; that is detected by the database, rolled back and tried again.
+//! of a key; that is detected by the database, rolled back and attempted again.
 //!
 //! # One bad change never fails its neighbours
-//! An unknown user updates nothing. An overflow is decided by the fold. A batch that the database
-//! rejects for whatever reason is split in halves until the one that it objects to stands alone.
+//! An unknown user updates nothing. An overflow is decided by the fold. A batch whose *data* the
+//! database objects to is split in halves until the change that it objects to stands alone.
 //!
-//! # When the process, the connection or the database dies
+//! # One held row delays nobody else
+//! A batch waits for a row for `lock_timeout` (`LOCK_WAIT_MILLIS`). Then it is rolled back, one look
+//! tells which users are held, and the others go on without them. The held ones wait apart, in order
+//! of arrival, without a session, for five seconds at most; then it is 503. They are looked at ten
+//! times a second.
+//!
+//! # When the process, the session or the database dies
 //! Before the statement was sent: nothing happened, 503. After: the database runs it to its end or
 //! not at all. Changes without a key are answered "outcome unknown" (504). Changes with a key are
-//! sent again on a new connection: the key makes that safe, and the answer is what really happened.
-//! A caller that hangs up has its change decided all the same.
+//! sent again on a new session: the key makes that safe, and the answer is what really happened. From
+//! then on only the key may tell: an attempt that fails otherwise leaves the outcome unknown. A
+//! caller that hangs up has its change decided all the same.
 //!
 //! # When it loses
 //! One lone client pays one hand-over to the lane and back. Users of a lane wait for each other's
-//! batches: a row that somebody else keeps locked delays them by `lock_timeout` (two seconds).
+//! batches, and once for a row that somebody else has locked.
 
 mod core;
 mod courier;
