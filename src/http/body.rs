@@ -24,8 +24,8 @@ use crate::balance::{Amount, UserId};
 pub const BYTES_MAX: usize = 4096;
 
 /// A body that is too long is still taken off the wire up to this many bytes, so that the client
-/// gets to read the answer instead of a reset connection.
-const DRAINED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// gets to read the answer instead of a reset connection. The same goes for a head.
+pub(super) const DRAINED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Reads a JSON body of at most [`BYTES_MAX`] bytes that arrives within `limit`.
 pub async fn read_json(request: Request<Body>, limit: Duration) -> Result<Bytes, HttpError> {

@@ -19,29 +19,47 @@ use futures_util::FutureExt;
 use futures_util::future::poll_immediate;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 use tower::Service;
 use tracing::debug;
 
 use super::error::answer_to_panic;
+use super::refusal::{HEAD_BYTES_MAX, Refusing};
 
 /// Answers one request after the other with `router`, until one side closes the connection, or
 /// until nothing has been asked for `limit`. A change of `end` closes it after the answer that is on
-/// its way, or at once.
+/// its way, or at once. `place` is free again once the socket is closed.
 pub(super) async fn carry(
     stream: TcpStream,
     router: Router,
     limit: Duration,
-    end: watch::Receiver<()>,
+    mut end: watch::Receiver<()>,
+    place: OwnedSemaphorePermit,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "the connection was gone at once");
         return;
     }
+    let mut stream = Refusing::new(stream);
+    // Lent, so that hyper's buffers are gone while the stream lingers.
+    answer_requests(&mut stream, router, limit, end.clone()).await;
+    tokio::select! {
+        () = stream.linger() => {}
+        _ = end.changed() => {}
+    }
+    // Now the socket is closed.
+    drop(place);
+}
+
+async fn answer_requests(
+    stream: &mut Refusing,
+    router: Router,
+    limit: Duration,
+    end: watch::Receiver<()>,
+) {
     let pause = Arc::new(Pause::begin());
     let service = {
         let pause = Arc::clone(&pause);
@@ -51,18 +69,11 @@ pub(super) async fn carry(
             answer(router.clone(), request).inspect(move |_| pause.resume())
         })
     };
-    let connection = http1::Builder::new()
-        // Ours is `Pause`: hyper's own makes, starts and drops a timer for each request.
-        .header_read_timeout(None)
-        // Answers are small: copied behind their head they need one plain write.
-        .writev(false)
-        // A client that hangs up, or only closes its sending side, does not cancel its request.
-        .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(settings().serve_connection(stream, service));
     // Leaves the task's waker with the channel. Once is enough, since a task is always polled with
     // the same one; hyper-util's own graceful shutdown leaves it at each poll, a twelfth of the
     // instructions of a request. The same goes for the timer.
-    let (mut connection, mut waking) = (pin!(connection), end.clone());
+    let mut waking = end.clone();
     let mut changed = pin!(waking.changed());
     let _ = poll_immediate(changed.as_mut()).await;
     let mut timer = pin!(sleep_until(pause.ends(limit)));
@@ -91,6 +102,23 @@ pub(super) async fn carry(
         Err(Some(error)) => debug!(%error, "a connection ended early"),
         Err(None) => debug!("nothing was asked for on a connection"),
     }
+}
+
+/// How hyper treats a connection.
+fn settings() -> http1::Builder {
+    let mut settings = http1::Builder::new();
+    settings
+        // Ours is `Pause`: hyper's own makes, starts and drops a timer for each request.
+        .header_read_timeout(None)
+        // Answers are small: copied behind their head they need one plain write.
+        .writev(false)
+        // A client that hangs up, or only closes its sending side, does not cancel its request.
+        .half_close(true)
+        // Bounds the memory that a client can take before anybody has looked at its token.
+        .max_buf_size(HEAD_BYTES_MAX)
+        // The same limit, but exact: a buffer may get a little longer than it has to.
+        .max_header_size(HEAD_BYTES_MAX);
+    settings
 }
 
 /// Since when a connection has nothing to answer: the time in which the next request's head has to

@@ -22,6 +22,16 @@ pub enum HttpError {
     /// The request is malformed; the sentence names what is wrong and what would be right.
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
+    /// The request's head is longer than any that is read.
+    #[error(
+        "The request head must not be longer than {} bytes, nor have more than {} headers",
+        super::refusal::HEAD_BYTES_MAX,
+        super::refusal::HEADERS_MAX
+    )]
+    HeadTooLarge,
+    /// The request's head cannot be parsed.
+    #[error("The request head is not valid HTTP/1.0 or HTTP/1.1")]
+    MalformedHead,
     /// Tokens are configured, and none or a wrong one was sent.
     #[error("Unauthorized")]
     Unauthorized,
@@ -60,7 +70,8 @@ impl HttpError {
     /// What it is answered with.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::MalformedHead => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound | Self::UnknownApproach => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -2,7 +2,8 @@
 //!
 //! A route enters the document by being a route: the router and the document are collected from the
 //! same lists, `guarded` and `open` of [`http`](super). What its annotation need not say, because
-//! it holds for many routes, is added here: the token, the wrong method, the closed objects.
+//! it holds for many routes, is added here: the token, the wrong method, the head that is too large,
+//! the closed objects.
 //!
 //! - [`schemas`]: the values that travel
 //! - [`parameters`]: what comes in path, query and headers
@@ -59,6 +60,7 @@ pub fn document() -> OpenApi {
     whole.merge(super::open().into_openapi());
     for operation in operations(&mut whole) {
         answers::add(operation, answers::wrong_method());
+        answers::add(operation, answers::head_too_large());
     }
     let components = whole.components.get_or_insert_default();
     for schema in components.schemas.values_mut() {
@@ -77,7 +79,8 @@ pub fn document() -> OpenApi {
             zero, whoever else changes it at that moment.\n\n\
             All amounts are whole numbers of minor units (cents) of up to 64 bits. Clients must \
             not read them into floats: JavaScript's `JSON.parse` rounds beyond 2^53.\n\n\
-            Every error body is exactly `{\"error\":\"<sentence>\"}`."
+            Every error body is exactly `{\"error\":\"<sentence>\"}`. That holds as well for a request \
+            that no operation gets to see, because its head is not valid HTTP: 400."
     ),
     tags(
         (name = "Changes", description = "Moving a balance"),

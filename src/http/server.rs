@@ -195,12 +195,7 @@ async fn carry_all(mut handed: mpsc::Receiver<Handed>, router: &Router, limits: 
     while let Some(Handed { stream, place }) = handed.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
-                let carrying = carry(stream, router.clone(), limits.read, end.clone());
-                tokio::spawn(async move {
-                    carrying.await;
-                    // Now the socket is closed.
-                    drop(place);
-                });
+                tokio::spawn(carry(stream, router.clone(), limits.read, end.clone(), place));
             }
             Err(error) => warn!(%error, "cannot take a connection over"),
         }

@@ -197,6 +197,12 @@ pub(super) fn wrong_method() -> Responses {
     Answers::default().error(HttpError::MethodNotAllowed, "the path has other methods").list()
 }
 
+/// Of every route, too: the head is refused before it is known which one it asks for.
+pub(super) fn head_too_large() -> Responses {
+    let why = "no request needs a head that long; the connection is closed";
+    Answers::default().error(HttpError::HeadTooLarge, why).list()
+}
+
 /// Adds answers to an operation that has others already.
 pub(super) fn add(operation: &mut Operation, answers: Responses) {
     operation.responses.responses.extend(answers);

@@ -17,6 +17,7 @@ async fn every_answer_is_documented_and_every_documented_answer_is_given() {
     ordinary_answers(&mut witness).await;
     answers_to_keys(&mut witness).await;
     answers_to_wrong_methods(&mut witness).await;
+    answers_to_long_heads(&mut witness).await;
     answers_without_a_token(&mut witness).await;
     answers_to_half_a_body(&mut witness).await;
     answers_without_a_free_connection(&mut witness).await;
@@ -123,6 +124,25 @@ async fn answers_to_wrong_methods(witness: &mut Witness) {
                 witness.judge(name, path, status, headers.clone(), body.clone());
             }
         }
+    }
+    service.stop().await;
+}
+
+async fn answers_to_long_heads(witness: &mut Witness) {
+    let service = TestService::start().await;
+    let long = "x".repeat(16_384);
+    for (path, method, _) in witness.contract.operations() {
+        let response = service
+            .client
+            .request(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), &service.url)
+            .header("x-long", &long)
+            .send()
+            .await
+            .unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        assert_eq!(status, 431, "{method} {path}");
+        let body = response.bytes().await.unwrap().to_vec();
+        witness.judge(&method, &path, status, headers, body);
     }
     service.stop().await;
 }

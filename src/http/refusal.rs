@@ -1,0 +1,185 @@
+//! Answers to a request head that cannot be read.
+//!
+//! hyper answers such a head itself, with an empty body, and the router never sees the request.
+//! [`Refusing`] sits between hyper and the socket. It recognizes these answers and gives them the
+//! body that every error has.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::body::DRAINED_BYTES_MAX;
+use super::error::{HttpError, error_body};
+
+/// The longest request head that is read, in bytes. A request here needs a few hundred; proxies add
+/// headers of their own. 10,000 connections that never finish their heads must fit into memory.
+pub(super) const HEAD_BYTES_MAX: usize = 16_384;
+
+/// The most headers that a request may have: hyper's default. A limit of our own would cost an
+/// allocation for each request.
+pub(super) const HEADERS_MAX: usize = 100;
+
+/// How long a client may go on sending after its request was refused.
+const LINGER_MAX: Duration = Duration::from_secs(10);
+
+/// A stream to a client on which hyper's refusals get a body.
+pub(super) struct Refusing {
+    stream: TokioIo<TcpStream>,
+    /// Set once hyper has refused a head, which is the end of the connection.
+    refusal: Option<Refusal>,
+}
+
+struct Refusal {
+    answer: Vec<u8>,
+    sent: usize,
+}
+
+impl Refusing {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream: TokioIo::new(stream), refusal: None }
+    }
+
+    /// Where a head was refused, reads what the client still sends, and drops it. Closing a socket
+    /// with unread bytes resets the connection, and the client would lose the answer.
+    pub(super) async fn linger(self) {
+        if self.refusal.is_none() {
+            return;
+        }
+        let mut stream = self.stream.into_inner();
+        let drain = async {
+            // Not on the task, which would be as large for every connection.
+            let mut space = vec![0; 8192];
+            let mut read = 0;
+            while read < DRAINED_BYTES_MAX {
+                match stream.read(&mut space).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(more) => read += more,
+                }
+            }
+        };
+        // It makes no difference how it ends: the connection is closed.
+        let _ = timeout(LINGER_MAX, drain).await;
+    }
+}
+
+impl Read for Refusing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        space: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, space)
+    }
+}
+
+impl Write for Refusing {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self { stream, refusal } = &mut *self;
+        // Nearly every answer of the router ends with its body, and is not looked at any further.
+        if bytes.ends_with(b"\r\n\r\n") && refusal.is_none() {
+            *refusal = reworded(bytes).map(|answer| Refusal { answer, sent: 0 });
+        }
+        let Some(refusal) = refusal else { return Pin::new(stream).poll_write(context, bytes) };
+        while let unsent @ [_, ..] = &refusal.answer[refusal.sent..] {
+            match ready!(Pin::new(&mut *stream).poll_write(context, unsent))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => refusal.sent += sent,
+            }
+        }
+        // For hyper, its own answer has been sent.
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// The bytes to send instead of these, where they end with a refusal of hyper's. An earlier answer
+/// may stand in front of it.
+fn reworded(bytes: &[u8]) -> Option<Vec<u8>> {
+    const START: &[u8] = b"HTTP/1.";
+    let start = bytes.windows(START.len()).rposition(|window| window == START)?;
+    let (earlier, head) = bytes.split_at(start);
+    let status = head.windows(2).position(|window| window == b"\r\n")? + 2;
+    let (status_line, headers) = head.split_at(status);
+    let error = match status_line.get(b"HTTP/1.1 ".len()..)? {
+        b"400 Bad Request\r\n" => HttpError::MalformedHead,
+        b"431 Request Header Fields Too Large\r\n" => HttpError::HeadTooLarge,
+        _ => return None,
+    };
+    // hyper puts the headers of an answer first, and adds what is missing behind them. All errors of
+    // the router have a body and a content type.
+    const CLOSE: &[u8] = b"connection: close\r\n";
+    let date = headers.strip_prefix(CLOSE).unwrap_or(headers);
+    let date = date.strip_prefix(b"content-length: 0\r\n")?;
+    let body = error_body(&error.to_string());
+    let length = format!("content-length: {}\r\n", body.len());
+    let kind = b"content-type: application/json\r\n";
+    Some([earlier, status_line, kind, CLOSE, length.as_bytes(), date, body.as_bytes()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATE: &str = "date: Mon, 23 Nov 2026 06:00:36 GMT\r\n\r\n";
+
+    fn reworded_text(text: &str) -> Option<String> {
+        reworded(text.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn a_refusal_gets_a_body_and_keeps_its_version_and_date() {
+        for (version, close) in [("1.0", ""), ("1.1", "connection: close\r\n")] {
+            let bare = format!("HTTP/{version} 400 Bad Request\r\n{close}content-length: 0\r\n");
+            assert_eq!(
+                reworded_text(&format!("{bare}{DATE}")).unwrap(),
+                format!(
+                    "HTTP/{version} 400 Bad Request\r\ncontent-type: application/json\r\n\
+                     connection: close\r\ncontent-length: 62\r\n{DATE}\
+                     {{\"error\":\"The request head is not valid HTTP/1.0 or HTTP/1.1\"}}"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_in_front_of_a_refusal_stays_as_it_is() {
+        let earlier =
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 21\r\n\r\n{\"error\":\"Not found\"}";
+        let refusal =
+            format!("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n{DATE}");
+        let together = reworded_text(&format!("{earlier}{refusal}")).unwrap();
+        assert_eq!(together, format!("{earlier}{}", reworded_text(&refusal).unwrap()));
+    }
+
+    #[test]
+    fn answers_of_the_router_are_left_alone() {
+        let kind = "content-type: application/json\r\n";
+        for head in [
+            "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
+            format!("HTTP/1.1 400 Bad Request\r\n{kind}content-length: 30\r\n{DATE}"),
+            format!("HTTP/1.1 400 Bad Request\r\n{kind}content-length: 0\r\n{DATE}"),
+            format!("HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n{DATE}"),
+            "\r\n\r\n".to_owned(),
+        ] {
+            assert_eq!(reworded_text(&head), None, "{head}");
+        }
+    }
+}
