@@ -18,7 +18,8 @@ RUN apt-get update \
     && useradd --system --no-create-home --shell /usr/sbin/nologin plimsoll
 COPY --from=build /out/ /usr/local/bin/
 USER plimsoll
-# Inside, all addresses: outside, only what is published can be reached.
+# Inside, all addresses: outside, only what is published can be reached. Who may reach that is not
+# known here, so the service does not start without AUTH_TOKENS.
 ENV HOST=0.0.0.0 PORT=3000 LOG_FORMAT=json
 EXPOSE 3000
 ENTRYPOINT ["plimsoll"]

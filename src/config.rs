@@ -35,7 +35,11 @@ const fn variable(name: &'static str, default: &'static str, help: &'static str)
 
 /// All variables, in the order of `--help` and of `.env.example`.
 pub static VARIABLES: &[Variable] = &[
-    variable("HOST", "127.0.0.1", "address to listen on; loopback, so that nobody else gets in"),
+    variable(
+        "HOST",
+        "127.0.0.1",
+        "address to listen on; any other than loopback needs AUTH_TOKENS",
+    ),
     variable("PORT", "3000", "port to listen on; 0 lets the system choose"),
     variable("DATABASE_URL", "", "postgres://… to use; unset: a private PostgreSQL is run"),
     variable("DATA_DIR", "", "folder of the private PostgreSQL; unset: ./data"),
@@ -95,6 +99,11 @@ pub static VARIABLES: &[Variable] = &[
         "AUTH_TOKENS",
         "",
         "comma-separated bearer tokens, each opens all routes; health checks and API document need none; unset: no check",
+    ),
+    variable(
+        "DANGEROUSLY_OPEN_TO_EVERYONE",
+        "",
+        "yes allows a HOST other than loopback without AUTH_TOKENS; unset: the start is refused",
     ),
     variable("LOG_FORMAT", "text", "text or json; RUST_LOG sets the level (default info)"),
 ];
@@ -188,7 +197,8 @@ impl Config {
     /// Reads from any source of values. An empty value counts as unset.
     pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let values = Values { lookup };
-        let host: IpAddr = values.parse("HOST", "an IP address such as 127.0.0.1 or ::1")?;
+        let auth_tokens = values.tokens()?;
+        let host = values.host(&auth_tokens)?;
         let port: u16 = values.number("PORT", 0, u16::MAX)?;
         Ok(Self {
             listen: SocketAddr::new(host, port),
@@ -221,7 +231,7 @@ impl Config {
             key_expiry: values
                 .number("KEY_EXPIRY_HOURS", 1, 87_600)
                 .map(|hours: u64| Duration::from_secs(hours * 3600))?,
-            auth_tokens: values.tokens()?,
+            auth_tokens,
             log_filter: values.log_filter()?,
             log_format: values.log_format()?,
         })
@@ -234,7 +244,7 @@ pub fn help() -> String {
     for Variable { name, default, help } in VARIABLES {
         let default = if default.is_empty() { "unset" } else { default };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {name:<21} {help} [default: {default}]");
+        let _ = writeln!(text, "  {name:<28} {help} [default: {default}]");
     }
     text
 }
@@ -287,6 +297,34 @@ impl Values<'_> {
             return Err(ConfigError::Value { name, value, allowed });
         }
         Ok(number)
+    }
+
+    /// An address that others can reach needs tokens: without them anybody may change any balance.
+    fn host(&self, auth_tokens: &[String]) -> Result<IpAddr, ConfigError> {
+        let host: IpAddr = self.parse("HOST", "an IP address such as 127.0.0.1 or ::1")?;
+        let is_open_to_everyone = match self.given("DANGEROUSLY_OPEN_TO_EVERYONE").as_deref() {
+            None => false,
+            Some("yes") => true,
+            Some(value) => {
+                return Err(ConfigError::Value {
+                    name: "DANGEROUSLY_OPEN_TO_EVERYONE",
+                    value: value.to_owned(),
+                    allowed: "yes, or unset".to_owned(),
+                });
+            }
+        };
+        // An IPv4 address may be written as an IPv6 one.
+        let is_loopback = host.to_canonical().is_loopback();
+        if is_loopback || !auth_tokens.is_empty() || is_open_to_everyone {
+            return Ok(host);
+        }
+        Err(ConfigError::Value {
+            name: "HOST",
+            value: host.to_string(),
+            allowed: "a loopback address such as 127.0.0.1, unless AUTH_TOKENS is set \
+                      (or DANGEROUSLY_OPEN_TO_EVERYONE is yes)"
+                .to_owned(),
+        })
     }
 
     fn workers(&self) -> Result<u32, ConfigError> {
@@ -403,6 +441,41 @@ mod tests {
         assert_eq!(line(&[("LOG_FORMAT", "xml")]), "LOG_FORMAT is \"xml\": must be text or json");
         assert!(line(&[("HOST", "localhost:1")]).starts_with("HOST is \"localhost:1\": must be"));
         assert!(line(&[("RUST_LOG", "a=b=c")]).starts_with("RUST_LOG is \"a=b=c\": must be"));
+    }
+
+    #[test]
+    fn an_address_that_others_can_reach_needs_tokens() {
+        for host in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {
+            let line = with(&[("HOST", host)]).unwrap_err().to_string();
+            assert_eq!(
+                line,
+                format!(
+                    "HOST is \"{host}\": must be a loopback address such as 127.0.0.1, unless \
+                     AUTH_TOKENS is set (or DANGEROUSLY_OPEN_TO_EVERYONE is yes)"
+                )
+            );
+            let config = with(&[("HOST", host), ("AUTH_TOKENS", "alpha")]).unwrap();
+            assert_eq!(config.listen.ip().to_string(), host);
+            let config = with(&[("HOST", host), ("DANGEROUSLY_OPEN_TO_EVERYONE", "yes")]).unwrap();
+            assert_eq!(config.listen.ip().to_string(), host);
+        }
+        for host in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(with(&[("HOST", host)]).unwrap().listen.ip().to_string(), host);
+        }
+    }
+
+    #[test]
+    fn only_yes_opens_the_service_to_everyone() {
+        for value in ["no", "1", "true", "YES", "yes!"] {
+            // Also where nothing depends on it: it was meant to say something.
+            for host in ["0.0.0.0", "127.0.0.1"] {
+                let line = with(&[("HOST", host), ("DANGEROUSLY_OPEN_TO_EVERYONE", value)]);
+                assert_eq!(
+                    line.unwrap_err().to_string(),
+                    format!("DANGEROUSLY_OPEN_TO_EVERYONE is {value:?}: must be yes, or unset")
+                );
+            }
+        }
     }
 
     #[test]
