@@ -2,11 +2,16 @@
 # database belongs into one of its own.
 
 FROM rust:1-slim-bookworm AS build
+# The allocator is built from its C sources. The image has a C compiler, but no make.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends make \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# The caches survive from build to build but are no part of an image, so the binaries leave them.
+# The downloads are kept from build to build, the results of compiling are not: COPY keeps the times
+# of the files, so cargo would take a source that is older than the last build for one that it has
+# built, and put the old binaries into the image.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
     cargo build --release --locked --bins \
     && install -D --target-directory=/out target/release/plimsoll target/release/concurrency-tester
 
