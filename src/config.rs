@@ -67,7 +67,11 @@ pub static VARIABLES: &[Variable] = &[
         "a statement waits so long for a row that somebody else has locked; then its change waits apart for 5 s, then 503",
     ),
     variable("CONNECT_TIMEOUT_SECS", "30", "wait at start for a database that is still coming up"),
-    variable("MAX_CONNECTIONS", "16384", "open HTTP connections; more wait in the listen queue"),
+    variable(
+        "MAX_CONNECTIONS",
+        "16384",
+        "open HTTP connections; for one more, the one that has rested longest is closed",
+    ),
     variable(
         "READ_TIMEOUT_SECS",
         "60",

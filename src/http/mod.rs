@@ -14,6 +14,7 @@ pub mod health;
 pub mod key;
 pub mod metrics;
 pub mod openapi;
+mod places;
 mod refusal;
 pub mod server;
 pub mod users;

@@ -7,19 +7,20 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use axum::Router;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
 use super::connection::carry;
+use super::places::{Place, Places};
 use crate::config::HttpLimits;
 
 /// How many connections the kernel keeps ready before they are accepted. tokio's own 128 would let
@@ -27,7 +28,7 @@ use crate::config::HttpLimits;
 /// it at `somaxconn`.
 const BACKLOG: i32 = 16_384;
 
-/// A pause after an accept that failed for want of a resource, such as a file descriptor.
+/// A pause after an accept that failed, where closing other connections would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Connections on their way to one worker; then the accepting waits.
@@ -47,7 +48,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// A connection on its way to a worker, with its place among all that may be open.
 struct Handed {
     stream: std::net::TcpStream,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// The threads that serve, one runtime each.
@@ -100,9 +101,9 @@ impl Workers {
         limits: HttpLimits,
         stop: impl Future<Output = ()>,
     ) {
-        let places = Arc::new(Semaphore::new(limits.connections));
+        let places = Places::new(limits.connections);
         tokio::select! {
-            () = deal(&listener, &places, &self.inboxes) => {}
+            () = deal(&listener, places, &self.inboxes) => {}
             () = stop => {}
         }
         drop(listener);
@@ -122,11 +123,12 @@ impl Workers {
 }
 
 /// One connection after the other to one worker after the other. Never ends.
-async fn deal(listener: &TcpListener, places: &Arc<Semaphore>, inboxes: &[mpsc::Sender<Handed>]) {
+async fn deal(listener: &TcpListener, mut places: Places, inboxes: &[mpsc::Sender<Handed>]) {
     for inbox in inboxes.iter().cycle() {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
-        match accept(listener).await.into_std() {
+        // In this order, so that nobody leaves before somebody else has come.
+        let stream = accept(listener, &mut places).await;
+        let place = places.take().await;
+        match stream.into_std() {
             // A worker that panicked has lost its connections; it gets no more.
             Ok(stream) => drop(inbox.send(Handed { stream, place }).await),
             Err(error) => warn!(%error, "cannot hand a connection over"),
@@ -134,17 +136,29 @@ async fn deal(listener: &TcpListener, places: &Arc<Semaphore>, inboxes: &[mpsc::
     }
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, places: &mut Places) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                warn!(%error, "cannot accept connections");
-                sleep(ACCEPT_PAUSE).await;
+                if places.may_warn() {
+                    warn!(%error, "cannot accept connections");
+                }
+                if lacks_what_connections_hold(&error) {
+                    places.make_room().await;
+                } else {
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
+}
+
+/// File descriptors above all.
+fn lacks_what_connections_hold(error: &io::Error) -> bool {
+    let number = Errno::from_io_error(error);
+    matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 /// The client went away between its handshake and our accept.
@@ -195,7 +209,7 @@ async fn carry_all(mut handed: mpsc::Receiver<Handed>, router: &Router, limits: 
     while let Some(Handed { stream, place }) = handed.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
-                tokio::spawn(carry(stream, router.clone(), limits.read, end.clone(), place));
+                tokio::spawn(carry(place, stream, router.clone(), limits.read, end.clone()));
             }
             Err(error) => warn!(%error, "cannot take a connection over"),
         }

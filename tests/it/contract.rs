@@ -252,25 +252,6 @@ async fn a_connection_is_let_go_a_while_after_its_last_answer_and_never_before_i
 }
 
 #[tokio::test]
-async fn a_connection_beyond_the_cap_waits_until_another_one_ends() {
-    let variables = [("MAX_CONNECTIONS", "1"), ("READ_TIMEOUT_SECS", "1")];
-    let service = TestService::start_with(&variables).await;
-    let mut first = TcpStream::connect(service.service.address()).await.unwrap();
-    first.write_all(WITHDRAWAL.as_bytes()).await.unwrap();
-    let mut answer = vec![0; 15];
-    first.read_exact(&mut answer).await.unwrap();
-    let mut second = TcpStream::connect(service.service.address()).await.unwrap();
-    second.write_all(WITHDRAWAL.as_bytes()).await.unwrap();
-    timeout(Duration::from_secs(10), second.read_exact(&mut answer)).await.unwrap().unwrap();
-    assert_eq!(answer, b"HTTP/1.1 200 OK");
-    // The service ended the first one before it took the second.
-    let rest = timeout(Duration::ZERO, first.read_to_end(&mut answer)).await;
-    rest.expect("the first connection has ended").unwrap();
-    drop(second);
-    service.stop().await;
-}
-
-#[tokio::test]
 async fn a_client_that_does_not_take_its_answers_is_let_go() {
     let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
     let mut stream = TcpStream::connect(service.service.address()).await.unwrap();

@@ -13,6 +13,7 @@ mod idempotency;
 mod metrics;
 mod openapi;
 mod outcomes;
+mod places;
 mod private_cluster;
 mod process;
 mod properties;

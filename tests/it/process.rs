@@ -14,6 +14,10 @@ use crate::cluster::{fresh_folder, shared};
 
 /// A service that listens. It is killed when this is dropped.
 pub(crate) struct ServiceProcess {
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "kills it when it is dropped")
+    )]
     child: Child,
     pub(crate) address: SocketAddr,
 }

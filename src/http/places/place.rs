@@ -1,0 +1,165 @@
+//! One connection's part: its place, and since when it rests.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// What places and connections know of each other.
+pub(super) struct Shared {
+    free: AtomicUsize,
+    /// A connection has closed, or has declined to.
+    changed: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(count: usize) -> Self {
+        Self { free: AtomicUsize::new(count), changed: Notify::new() }
+    }
+
+    pub(super) fn has_free(&self) -> bool {
+        self.free.load(Ordering::Acquire) > 0
+    }
+
+    /// Resolves once a connection has closed or declined since the last call.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+/// The place of one connection. It is free again when this is dropped, so the socket must be closed
+/// before.
+pub(in crate::http) struct Place {
+    pause: Arc<Pause>,
+    shared: Arc<Shared>,
+}
+
+impl Place {
+    /// Takes a place that is free, for a connection that rests from now on.
+    pub(super) fn take(shared: &Arc<Shared>, started: Instant) -> Self {
+        shared.free.fetch_sub(1, Ordering::Relaxed);
+        Self { pause: Arc::new(Pause::begin(started)), shared: Arc::clone(shared) }
+    }
+
+    /// Since when the connection rests.
+    pub(in crate::http) fn pause(&self) -> &Arc<Pause> {
+        &self.pause
+    }
+
+    /// Lets a request to leave wake the current task. Once is enough: [`is_to_leave`] renews it. Is
+    /// always ready.
+    ///
+    /// [`is_to_leave`]: Self::is_to_leave
+    pub(in crate::http) fn listen(&self, context: &Context<'_>) -> Poll<()> {
+        self.pause.waker.register(context.waker());
+        Poll::Ready(())
+    }
+
+    /// Resolves when the connection is to leave.
+    pub(in crate::http) async fn until_asked_to_leave(&self) {
+        poll_fn(|context| {
+            let _ = self.listen(context);
+            if self.is_to_leave(context) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Whether the connection was asked to leave and has rested since before that. If it was used
+    /// in the meantime, it declines.
+    pub(in crate::http) fn is_to_leave(&self, context: &Context<'_>) -> bool {
+        let Pause { asked, began, .. } = &*self.pause;
+        let asked_at = asked.load(Ordering::Acquire);
+        if asked_at == NOT_ASKED || asked_at == began.load(Ordering::Relaxed) {
+            return asked_at != NOT_ASKED;
+        }
+        // The last request has taken the waker away. This comes first, so that the next request,
+        // which may come at once, finds it.
+        let _ = self.listen(context);
+        if asked.compare_exchange(asked_at, NOT_ASKED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        {
+            self.shared.changed.notify_one();
+        }
+        false
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Before the place is free: whoever takes it must not wait for this connection once more.
+        self.pause.asked.store(NOT_ASKED, Ordering::Release);
+        self.pause.interrupt();
+        self.shared.free.fetch_add(1, Ordering::Release);
+        self.shared.changed.notify_one();
+    }
+}
+
+/// Since when a connection has nothing to answer: the time in which the next request's head has to
+/// arrive, and the last answer has to be taken.
+pub(in crate::http) struct Pause {
+    started: Instant,
+    /// In microseconds after that; [`BUSY`] while a request is answered.
+    began: AtomicU64,
+    /// The beginning of the pause for which the connection was asked to leave, or [`NOT_ASKED`].
+    asked: AtomicU64,
+    waker: AtomicWaker,
+}
+
+const BUSY: u64 = u64::MAX;
+const NOT_ASKED: u64 = u64::MAX;
+
+impl Pause {
+    fn begin(started: Instant) -> Self {
+        let pause = Self {
+            started,
+            began: AtomicU64::new(BUSY),
+            asked: AtomicU64::new(NOT_ASKED),
+            waker: AtomicWaker::new(),
+        };
+        pause.resume();
+        pause
+    }
+
+    /// A request has arrived.
+    pub(in crate::http) fn interrupt(&self) {
+        self.began.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// It is answered.
+    pub(in crate::http) fn resume(&self) {
+        let began = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(BUSY - 1);
+        self.began.store(began, Ordering::Relaxed);
+    }
+
+    /// When a pause of at most `limit` is over; for a busy connection, when it would be if it began
+    /// now.
+    pub(in crate::http) fn ends(&self, limit: Duration) -> Instant {
+        match self.began.load(Ordering::Relaxed) {
+            BUSY => Instant::now() + limit,
+            began => self.started + Duration::from_micros(began) + limit,
+        }
+    }
+
+    /// Asks the connection to leave, unless this is another pause by now.
+    pub(super) fn ask_to_leave(&self, began: u64) -> bool {
+        let is_the_same = self.began.load(Ordering::Relaxed) == began;
+        if is_the_same {
+            self.asked.store(began, Ordering::Release);
+            self.waker.wake();
+        }
+        is_the_same
+    }
+
+    /// When it began, in microseconds; nothing while a request is answered.
+    pub(super) fn began(&self) -> Option<u64> {
+        Some(self.began.load(Ordering::Relaxed)).filter(|began| *began != BUSY)
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire) != NOT_ASKED
+    }
+}
