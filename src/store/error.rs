@@ -3,7 +3,7 @@
 //! The question is always the same: is it *known* that nothing was applied? PostgreSQL answers a
 //! statement that failed with an error instead of committing it. But an error may also be relayed
 //! (by a pooler, a proxy, the coordinator of a cluster) or overtake a commit that has happened, so
-//! only the classes listed in [`is_rolled_back`] count as proof. Everything else is unknown.
+//! only the classes listed in `is_rolled_back` count as proof. Everything else is unknown.
 
 use std::io;
 

@@ -88,6 +88,17 @@ pub(crate) async fn signal_backends(service: &TestService, signal: &str) {
     }
 }
 
+/// Ends every session of the service's own.
+pub(crate) async fn end_sessions(service: &TestService) {
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name = 'plimsoll'",
+    )
+    .execute(&service.pool)
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_stalls_is_an_unknown_outcome_and_loses_nothing_acknowledged() {
     let service =
@@ -294,13 +305,7 @@ async fn killed_backends_lose_nothing_acknowledged_and_are_replaced() {
     let kill = async {
         for _ in 0..10 {
             let before = service.journal_rows(user).await;
-            sqlx::query(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE datname = current_database() AND application_name = 'plimsoll'",
-            )
-            .execute(&service.pool)
-            .await
-            .unwrap();
+            end_sessions(&service).await;
             let killed = Instant::now();
             until("changes go on", async || service.journal_rows(user).await > before + 20).await;
             assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());

@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::{Instant, timeout};
 
 use crate::cluster;
-use crate::faults::{lock_row, signal_backends, until, waiting_for_locks};
+use crate::faults::{end_sessions, lock_row, signal_backends, until, waiting_for_locks};
 use crate::proxy::Proxy;
 use crate::service::{TestService, balance_body, insufficient, read};
 
@@ -94,13 +94,7 @@ async fn a_database_that_was_read_only_takes_changes_again_without_a_restart() {
         admin.close().await.unwrap();
     };
     set("on").await;
-    sqlx::query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE datname = current_database() AND application_name = 'plimsoll'",
-    )
-    .execute(&service.pool)
-    .await
-    .unwrap();
+    end_sessions(&service).await;
     for name in approach::names() {
         // What was sent on a session that was just ended is unknown, and afterwards it is not.
         until("the new sessions are read-only", async || {
@@ -128,13 +122,7 @@ async fn a_distant_database_is_slow_to_connect_to_and_serves_all_the_same() {
     let user = service.user_with(1_000).await;
     // Longer than the second that once was the limit.
     proxy.delay_connections(Duration::from_millis(1_500));
-    sqlx::query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE datname = current_database() AND application_name = 'plimsoll'",
-    )
-    .execute(&service.pool)
-    .await
-    .unwrap();
+    end_sessions(&service).await;
     for name in approach::names() {
         until("it serves", async || service.change(name, user, -1).await.0 == 200).await;
     }

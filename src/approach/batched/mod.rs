@@ -5,7 +5,7 @@
 //!
 //! # Protocol
 //! A user belongs to a *lane*, by a hash of the id. A lane is one task with a session of its own and
-//! a bounded queue; what it decides, a state machine without I/O decides ([`core`]). It takes whatever has queued up while the last batch was committing, so a
+//! a bounded queue; what it decides, a state machine without I/O decides (`core.rs`). It takes whatever has queued up while the last batch was committing, so a
 //! lone change is never delayed by a timer, and sends one statement for all of it:
 //! 1. [`fold::whole`] turns each user's changes into one guard and one net amount;
 //! 2. [`statement`] updates all users whose guard holds, inserts their journal rows and their keys,
