@@ -201,6 +201,7 @@ impl Config {
     /// Reads from any source of values. An empty value counts as unset.
     pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let values = Values { lookup };
+        let session = values.session_limits()?;
         let auth_tokens = values.tokens()?;
         let host = values.host(&auth_tokens)?;
         let port: u16 = values.number("PORT", 0, u16::MAX)?;
@@ -212,12 +213,7 @@ impl Config {
                 size: values.number("POOL_SIZE", 1, 1000)?,
                 reads: values.number("READ_POOL_SIZE", 1, 1000)?,
                 wait: values.seconds("POOL_WAIT_SECS")?,
-                session: SessionLimits {
-                    answer: values.seconds("ANSWER_TIMEOUT_SECS")?,
-                    lock_wait: values
-                        .number("LOCK_WAIT_MILLIS", 1, 60_000)
-                        .map(Duration::from_millis)?,
-                },
+                session,
                 connect: values.seconds("CONNECT_TIMEOUT_SECS")?,
             },
             http: HttpLimits {
@@ -343,6 +339,20 @@ impl Values<'_> {
         self.number(name, 1, 86_400).map(Duration::from_secs)
     }
 
+    fn session_limits(&self) -> Result<SessionLimits, ConfigError> {
+        let answer = self.seconds("ANSWER_TIMEOUT_SECS")?;
+        let lock_wait = self.number("LOCK_WAIT_MILLIS", 1, 60_000).map(Duration::from_millis)?;
+        // Otherwise the server would end the statement first, and with it the whole batch.
+        if lock_wait >= answer / 2 {
+            return Err(ConfigError::Value {
+                name: "LOCK_WAIT_MILLIS",
+                value: self.or_default("LOCK_WAIT_MILLIS"),
+                allowed: "less than half of ANSWER_TIMEOUT_SECS".to_owned(),
+            });
+        }
+        Ok(SessionLimits { answer, lock_wait })
+    }
+
     fn database(&self) -> Result<DatabaseChoice, ConfigError> {
         if let Some(url) = self.given("DATABASE_URL") {
             let scheme_fits = url.starts_with("postgres://") || url.starts_with("postgresql://");
@@ -444,6 +454,10 @@ mod tests {
         );
         assert_eq!(line(&[("LOG_FORMAT", "xml")]), "LOG_FORMAT is \"xml\": must be text or json");
         assert!(line(&[("HOST", "localhost:1")]).starts_with("HOST is \"localhost:1\": must be"));
+        assert_eq!(
+            line(&[("LOCK_WAIT_MILLIS", "5000")]),
+            "LOCK_WAIT_MILLIS is \"5000\": must be less than half of ANSWER_TIMEOUT_SECS"
+        );
         assert!(line(&[("RUST_LOG", "a=b=c")]).starts_with("RUST_LOG is \"a=b=c\": must be"));
     }
 

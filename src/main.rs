@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime;
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
@@ -57,8 +58,18 @@ enum Command {
 }
 
 /// The control thread: requests are served on threads of their own.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error, COULD_NOT),
+    };
+    let exit_code = runtime.block_on(command());
+    // What was given up, such as the look-up of a host's name, is not waited for.
+    runtime.shutdown_background();
+    exit_code
+}
+
+async fn command() -> ExitCode {
     let command = Arguments::parse().command.unwrap_or(Command::Serve);
     let config = match Config::from_environment() {
         Ok(config) => config,

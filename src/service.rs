@@ -25,7 +25,7 @@ use crate::store::{Store, expiry};
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(200);
 
 /// How long the database may take over what nobody waits for any more, at the end.
-const CLOSE_MAX: Duration = Duration::from_secs(2);
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// Why the service did not start. One line each.
 #[derive(Debug, Error)]

@@ -69,7 +69,7 @@ pub(super) async fn end(
         }
         Err(failure) => {
             // Dropped, it would keep its locks until the session is used again. Where this fails as
-            // well, the transaction stays open and the session is not used again.
+            // well, the session will not answer the question whether it can be used again.
             let _ = transaction.rollback().await;
             Err(failure)
         }

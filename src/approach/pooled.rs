@@ -77,14 +77,15 @@ impl<A: Pooled> OnPool<A> {
     async fn decide(self, change: Change, mut patience: Patience) -> Result<Outcome, ChangeError> {
         let mut attempts = Attempts::new(A::POLICY);
         loop {
-            self.held.pass(change.user, &mut patience).await?;
+            self.held.pass(change.user, &patience).await?;
             match self.attempt(change.clone()).await {
                 Err(Failure::Race(_)) if attempts.again().await => {}
                 Err(Failure::Locked(_)) => {
                     self.held.mark(change.user, &self.store, &mut patience);
                 }
                 // The user was marked while this change waited for a session.
-                Ok(None) => continue,
+                Ok(None) if patience.elapsed() < self.store.wait() => continue,
+                Ok(None) => return Err(ChangeError::NotApplied("it waited for too long".into())),
                 Ok(Some(outcome)) => return Ok(outcome),
                 Err(failure) => return Err(failure.into()),
             }

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::future::join_all;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +31,9 @@ const BACKLOG: i32 = 16_384;
 
 /// A pause after an accept that failed, where closing other connections would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What is granted at the end beyond the time in which connections are closed.
+const END_SLACK: Duration = Duration::from_secs(1);
 
 /// Connections on their way to one worker; then the accepting waits.
 const INBOX: usize = 256;
@@ -111,13 +115,16 @@ impl Workers {
         drop(self.inboxes);
         // A thread may use what belongs to another one until its own last connection is closed. Each
         // ends that by itself, in the same time.
-        self.serving.closed().await;
+        if timeout(limits.drain + END_SLACK, self.serving.closed()).await.is_err() {
+            warn!("a thread did not end its connections in time");
+        }
         drop(self.closing);
-        for thread in self.threads {
-            let joined = tokio::task::spawn_blocking(|| thread.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                error!("a worker ended badly");
-            }
+        let joining =
+            self.threads.into_iter().map(|thread| tokio::task::spawn_blocking(|| thread.join()));
+        match timeout(3 * END_SLACK, join_all(joining)).await {
+            Ok(joined) if joined.iter().all(|joined| matches!(joined, Ok(Ok(())))) => {}
+            Ok(_) => error!("a worker panicked"),
+            Err(_) => error!("a worker did not end in time"),
         }
     }
 }
@@ -200,6 +207,8 @@ fn worker<C: Future<Output = ()>, E: From<io::Error>>(
             Err(error) => drop(ready.send(Err(error))),
         }
     });
+    // A look-up of a host's name runs on a thread that nothing can stop; it is not waited for.
+    runtime.shutdown_background();
 }
 
 async fn carry_all(mut handed: mpsc::Receiver<Handed>, router: &Router, limits: HttpLimits) {

@@ -24,7 +24,7 @@ pub enum Sent {
 pub enum Failure {
     /// No session could be opened. Nothing was sent.
     Unreachable(Cause),
-    /// The session broke before the database had the statement; another one may do better.
+    /// The session broke before the database had the statement, or none was free in time.
     NotSent(Cause),
     /// Rolled back: somebody else came first. Another attempt may win.
     Race(Cause),
@@ -141,8 +141,9 @@ pub fn sqlstate(error: &sqlx::Error) -> Option<String> {
 /// and the like), whose message may overtake a commit; 40003; and every code not known here.
 fn is_rolled_back(code: &str) -> bool {
     match code {
-        // statement_completion_unknown, and errors that end or relay instead of deciding.
-        "40003" => false,
+        // statement_completion_unknown; and time-outs that end the session, whose message may
+        // overtake a commit.
+        "40003" | "25P03" | "25P04" => false,
         // query_canceled (statement_timeout), and a server that lets nobody in yet.
         "57014" | "57P03" => true,
         _ => matches!(
@@ -162,8 +163,7 @@ fn is_passing(code: &str) -> bool {
     matches!(
         code,
         "57014" | "57P03"           // statement_timeout; the server is coming up
-        | "25006"                   // read_only_sql_transaction: a standby, mid-failover
-        | "25P03" | "25P04" // idle_in_transaction and transaction time-outs
+        | "25006" // read_only_sql_transaction: a standby, mid-failover
     ) || code.starts_with("53") // resources
 }
 
@@ -172,7 +172,7 @@ fn is_passing(code: &str) -> bool {
 /// (0A000) or a prepared statement (26000) may have been made for another schema.
 fn ends_session(error: &sqlx::Error) -> bool {
     let Some(code) = sqlstate(error) else { return true };
-    matches!(code.as_str(), "0A000" | "25006" | "25P03" | "25P04" | "26000")
+    matches!(code.as_str(), "0A000" | "25006" | "26000")
         || code.starts_with("57P")
         || !is_rolled_back(&code)
 }
@@ -213,7 +213,9 @@ mod tests {
     #[test]
     fn whatever_is_not_known_to_be_rolled_back_is_unknown() {
         let relayed = ["08006", "08007", "XX000", "XX001", "58030", "57P01", "57P02", "57P05"];
-        for code in relayed.into_iter().chain(["40003", "F0000", "HV000", "99999", "2", ""]) {
+        for code in
+            relayed.into_iter().chain(["40003", "25P03", "F0000", "HV000", "99999", "2", ""])
+        {
             let failure = by_code(code);
             assert!(matches!(failure, Failure::Unknown(_)), "{code}: {failure:?}");
             assert!(failure.costs_session(), "{code}");
@@ -228,7 +230,7 @@ mod tests {
         for code in ["22P02", "23514", "23505"] {
             assert!(matches!(by_code(code), Failure::Data(ChangeError::Internal(_))), "{code}");
         }
-        for code in ["57014", "53100", "53200", "53300", "25006", "25P03", "57P03"] {
+        for code in ["57014", "53100", "53200", "53300", "25006", "57P03"] {
             let failure = by_code(code);
             assert!(matches!(failure, Failure::Final(ChangeError::NotApplied(_))), "{code}");
         }

@@ -29,14 +29,17 @@ use crate::balance::{ChangeError, UserId};
 /// before and after, its answer takes five seconds.
 pub const WAIT_MAX: Duration = Duration::from_millis(4_500);
 
-/// When the rows are looked at for the first time after a mark: soon, since most often somebody was
-/// only slow.
+/// When the rows are looked at for the first time: soon, since most often somebody was only slow.
 pub const LOOK_FIRST: Duration = Duration::from_millis(20);
 
 /// How often the rows are looked at then.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How many rows one statement looks at.
+/// A mark that nobody has waited for is forgotten after this time. A row that is free is found much
+/// sooner.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// How many rows one look at all that are marked takes in.
 pub const LOOK_ROWS: usize = 200;
 
 /// What a look says about a user's row. No news of a user means that there is no such user.
@@ -75,12 +78,15 @@ async fn look_at_all(
     users: &[UserId],
 ) -> Result<Vec<Looked>, sqlx::Error> {
     let ids: Vec<i64> = users.iter().map(|user| user.get()).collect();
+    // To lock a row is to write, and to commit that waits for the disk and for a standby: not here.
     sqlx::query_as(
-        "WITH free AS MATERIALIZED ( \
+        "WITH no_flush AS MATERIALIZED ( \
+             SELECT set_config('synchronous_commit', 'off', true) \
+         ), free AS MATERIALIZED ( \
              SELECT id FROM users WHERE id = ANY ($1) FOR UPDATE SKIP LOCKED \
          ) \
          SELECT u.id, u.version, f.id IS NOT NULL AS is_free \
-         FROM users u LEFT JOIN free f ON f.id = u.id WHERE u.id = ANY ($1)",
+         FROM no_flush CROSS JOIN users u LEFT JOIN free f ON f.id = u.id WHERE u.id = ANY ($1)",
     )
     .bind(ids)
     .fetch_all(connection)
@@ -114,7 +120,14 @@ pub struct HeldUsers(Arc<Marks>);
 struct Marks {
     /// How many there are, for those who pass: nearly always none.
     count: AtomicUsize,
-    by_user: Mutex<HashMap<UserId, Mark>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    by_user: HashMap<UserId, Mark>,
+    /// A task looks after them.
+    is_looked_after: bool,
 }
 
 #[derive(Debug)]
@@ -130,13 +143,26 @@ struct Mark {
 #[derive(Debug)]
 pub struct Patience {
     arrived: Instant,
-    give_up: Option<Instant>,
+    /// When it first waited for the row itself, in vain.
+    failed: Option<Instant>,
 }
 
 impl Patience {
     /// For a change that arrives now.
     pub fn begin() -> Self {
-        Self { arrived: Instant::now(), give_up: None }
+        Self { arrived: Instant::now(), failed: None }
+    }
+
+    /// How long the change has been under way.
+    pub fn elapsed(&self) -> Duration {
+        self.arrived.elapsed()
+    }
+
+    /// Until when it waits for a mark that was set at that time. From its own first failure on, and
+    /// not for each mark anew; one that only met the mark has as long as who set it, so that those
+    /// who queue up behind one another are told at the same time.
+    fn give_up(&self, marked: Instant) -> Instant {
+        self.failed.unwrap_or_else(|| marked.max(self.arrived)) + WAIT_MAX
     }
 }
 
@@ -145,13 +171,9 @@ impl HeldUsers {
     ///
     /// # Errors
     /// [`ChangeError::NotApplied`] when that takes too long.
-    pub async fn pass(&self, user: UserId, patience: &mut Patience) -> Result<(), ChangeError> {
+    pub async fn pass(&self, user: UserId, patience: &Patience) -> Result<(), ChangeError> {
         while let Some((since, mut end)) = self.mark_of(user) {
-            // Since the mark was set, and not for each anew: so those who queue up behind one
-            // another are told at the same time.
-            let from = since.max(patience.arrived);
-            let give_up = *patience.give_up.get_or_insert(from + WAIT_MAX);
-            if timeout_at(give_up, end.changed()).await.is_err() {
+            if timeout_at(patience.give_up(since), end.changed()).await.is_err() {
                 let cause = "somebody else keeps the user's row locked";
                 return Err(ChangeError::NotApplied(cause.into()));
             }
@@ -167,15 +189,16 @@ impl HeldUsers {
     /// Marks a user whose row was waited for in vain. `store` is what looks after the marks.
     pub fn mark(&self, user: UserId, store: &Store, patience: &mut Patience) {
         let now = Instant::now();
-        patience.give_up.get_or_insert(now + WAIT_MAX);
-        let mut marks = self.lock();
-        let is_first = marks.is_empty();
-        marks.entry(user).or_insert_with(|| {
-            self.0.count.fetch_add(1, Ordering::Release);
-            Mark { since: now, version: None, end: watch::Sender::new(()) }
-        });
-        drop(marks);
-        if is_first {
+        patience.failed.get_or_insert(now);
+        let is_looked_after = {
+            let mut state = self.lock();
+            state.by_user.entry(user).or_insert_with(|| {
+                self.0.count.fetch_add(1, Ordering::Release);
+                Mark { since: now, version: None, end: watch::Sender::new(()) }
+            });
+            std::mem::replace(&mut state.is_looked_after, true)
+        };
+        if !is_looked_after {
             let (held, store) = (self.clone(), store.clone());
             store.clone().spawn(async move { held.look_after(&store).await });
         }
@@ -185,7 +208,7 @@ impl HeldUsers {
         if self.0.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.lock().get(&user).map(|mark| (mark.since, mark.end.subscribe()))
+        self.lock().by_user.get(&user).map(|mark| (mark.since, mark.end.subscribe()))
     }
 
     /// Looks at the rows until no user is marked any more.
@@ -194,7 +217,7 @@ impl HeldUsers {
         loop {
             sleep(pause).await;
             pause = LOOK_EVERY;
-            let users: Vec<UserId> = self.lock().keys().copied().collect();
+            let users: Vec<UserId> = self.lock().by_user.keys().copied().collect();
             for users in users.chunks(LOOK_ROWS) {
                 match store.look(users.to_vec()).await {
                     Ok(rows) => self.judge(users, &rows),
@@ -202,9 +225,10 @@ impl HeldUsers {
                     Err(_) => self.remove(|_, _| true),
                 }
             }
-            // The last mark takes this task with it. Under the lock, so that the next one is a first
-            // one again.
-            if self.lock().is_empty() {
+            // The last mark takes this task with it.
+            let mut state = self.lock();
+            if state.by_user.is_empty() {
+                state.is_looked_after = false;
                 return;
             }
         }
@@ -212,7 +236,7 @@ impl HeldUsers {
 
     fn judge(&self, users: &[UserId], rows: &[Looked]) {
         let rows: HashMap<i64, &Looked> = rows.iter().map(|row| (row.id, row)).collect();
-        let forgotten = Instant::now().checked_sub(WAIT_MAX);
+        let forgotten = Instant::now().checked_sub(FORGET_AFTER);
         self.remove(|user, mark| {
             if !users.contains(user) {
                 return false;
@@ -227,14 +251,36 @@ impl HeldUsers {
     }
 
     fn remove(&self, is_over: impl Fn(&UserId, &mut Mark) -> bool) {
-        let mut marks = self.lock();
-        let before = marks.len();
-        marks.retain(|user, mark| !is_over(user, mark));
-        self.0.count.fetch_sub(before - marks.len(), Ordering::Release);
+        let mut state = self.lock();
+        let before = state.by_user.len();
+        state.by_user.retain(|user, mark| !is_over(user, mark));
+        self.0.count.fetch_sub(before - state.by_user.len(), Ordering::Release);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<UserId, Mark>> {
-        // Nothing that runs under the lock can leave the map half-changed.
-        self.0.by_user.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock can leave the state half-changed.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_only_met_marks_waits_for_each_and_one_that_failed_does_not() {
+        let began = Instant::now();
+        let mut patience = Patience::begin();
+        assert_eq!(patience.give_up(began), began + WAIT_MAX);
+        sleep(2 * WAIT_MAX).await;
+        let marked = Instant::now();
+        assert_eq!(
+            patience.give_up(marked),
+            marked + WAIT_MAX,
+            "it never waited for the row itself"
+        );
+        assert_eq!(patience.give_up(began), began + WAIT_MAX, "as long as those in front of it");
+        patience.failed = Some(began);
+        assert_eq!(patience.give_up(marked), began + WAIT_MAX, "from its own first failure on");
     }
 }

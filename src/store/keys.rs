@@ -8,8 +8,8 @@
 //! one, a cluster that shards the tables copies the rows to their shard and relays a used key as an
 //! internal error (XX000) instead of as what it is.
 //!
-//! Every statement that writes a key locks the user's row first, so that no two of them can wait
-//! for each other in a circle.
+//! A statement that changes a balance locks the user's row before it writes a key, so that no two of
+//! them can wait for each other in a circle. A refusal, or a read, writes its key alone.
 
 use sqlx::PgConnection;
 

@@ -106,14 +106,14 @@ impl Store {
     }
 
     /// Performs what only reads: however it ends, it changed nothing, so nothing is unknown.
-    async fn read<T, W>(&self, work: W) -> Result<T, ChangeError>
+    async fn read<T, W>(&self, whose: Whose, work: W) -> Result<T, ChangeError>
     where
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Failure>>
             + Send
             + 'static,
     {
-        self.perform_in(self.reads.clone(), None, work).await.map_err(|failure| match failure {
+        self.perform_in(self.reads.clone(), whose, work).await.map_err(|failure| match failure {
             Failure::Unknown(cause) => ChangeError::NotApplied(cause),
             other => other.into(),
         })
@@ -145,6 +145,11 @@ impl Store {
         outcome.await.unwrap_or_else(|gone| Err(Failure::Unknown(gone.into())))
     }
 
+    /// How long a change may wait for a session.
+    pub fn wait(&self) -> Duration {
+        self.limits.wait
+    }
+
     /// Runs a task on the home of the sessions.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.home.spawn(task));
@@ -152,7 +157,7 @@ impl Store {
 
     /// The balance of a user as of now.
     pub async fn balance(&self, user: UserId) -> Result<Balance, ChangeError> {
-        self.read(move |connection| Box::pin(users::balance(connection, user))).await
+        self.read(Some(user), move |connection| Box::pin(users::balance(connection, user))).await
     }
 
     /// Creates a user; with a key, at most once.
@@ -181,7 +186,7 @@ impl Store {
         before: i64,
         limit: i64,
     ) -> Result<Vec<journal::Entry>, ChangeError> {
-        self.read(move |connection| {
+        self.read(Some(user), move |connection| {
             Box::pin(async move {
                 let entries = journal::page(connection, user, before, limit).await?;
                 if entries.is_empty() {
@@ -196,7 +201,7 @@ impl Store {
 
     /// Looks which of the users' rows are locked.
     pub(crate) async fn look(&self, users: Vec<UserId>) -> Result<Vec<Looked>, ChangeError> {
-        self.read(move |connection| {
+        self.read(None, move |connection| {
             Box::pin(
                 async move { held::look(connection, &users).await.map_err(Failure::before_commit) },
             )

@@ -211,6 +211,7 @@ impl Shared {
             return Ok(Asked::Place(Place { pool: Some(Arc::clone(self)), whose }));
         }
         if state.waiting >= WAITING_MAX {
+            state.forget_if_empty(whose);
             return Err(NoSession::TooMany);
         }
         let (grant, granted) = oneshot::channel();

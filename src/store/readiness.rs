@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::error::Failure;
@@ -30,13 +31,15 @@ pub struct Readiness {
 struct Watch {
     connector: Connector,
     session: Option<Session>,
+    /// A session on its way. It may take longer than anybody waits for this answer.
+    opening: Option<JoinHandle<Result<Session, sqlx::Error>>>,
     last: Option<(Instant, bool)>,
 }
 
 impl Readiness {
     /// Its session lives on the current runtime.
     pub fn new(connector: Connector) -> Self {
-        let watch = Watch { connector, session: None, last: None };
+        let watch = Watch { connector, session: None, opening: None, last: None };
         Self { home: Handle::current(), watch: Arc::new(Mutex::new(watch)) }
     }
 
@@ -61,7 +64,7 @@ impl Watch {
         answer
     }
 
-    /// Whoever drops this future drops the session with it.
+    /// Whoever drops this future drops the session with it, but not one that is on its way.
     async fn ask(&mut self) -> bool {
         let rested = match self.session.take() {
             Some(mut session) => session.check().await.is_ok().then_some(session),
@@ -69,10 +72,16 @@ impl Watch {
         };
         let session = match rested {
             Some(session) => session,
-            None => match self.connector.open().await {
-                Ok(session) => session,
-                Err(_) => return false,
-            },
+            None => {
+                let opening = self.opening.get_or_insert_with(|| {
+                    let connector = self.connector.clone();
+                    tokio::spawn(async move { connector.open().await })
+                });
+                let opened = opening.await;
+                self.opening = None;
+                let Ok(Ok(session)) = opened else { return false };
+                session
+            }
         };
         let (answer, spent) = session
             .run(LIMIT, |connection| {

@@ -22,7 +22,12 @@ struct Busy {
 impl Busy {
     async fn start(variables: &[(&str, &str)], key: Option<&'static str>) -> Self {
         // So that the lane stays busy with the row for as long as the test keeps it locked.
-        let mut all = vec![("LANES", "1"), ("KEY_WAIT_SECS", "1"), ("LOCK_WAIT_MILLIS", "60000")];
+        let mut all = vec![
+            ("LANES", "1"),
+            ("KEY_WAIT_SECS", "1"),
+            ("LOCK_WAIT_MILLIS", "60000"),
+            ("ANSWER_TIMEOUT_SECS", "121"),
+        ];
         all.extend(variables);
         let service = Arc::new(TestService::start_with(&all).await);
         let lock = lock_row(&service, 1).await;

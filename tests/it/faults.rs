@@ -164,7 +164,7 @@ async fn without_a_free_connection_a_change_is_refused_and_never_applied() {
     let variables = [
         ("POOL_SIZE", "1"),
         ("POOL_WAIT_SECS", "1"),
-        ("ANSWER_TIMEOUT_SECS", "20"),
+        ("ANSWER_TIMEOUT_SECS", "121"),
         // So that the first one keeps the only session while it waits.
         ("LOCK_WAIT_MILLIS", "60000"),
     ];

@@ -117,6 +117,36 @@ async fn a_row_that_is_let_go_in_time_was_only_slow() {
     Arc::into_inner(service).unwrap().stop().await;
 }
 
+/// Not even a look at the rows gets through then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_table_is_told_in_time_and_forgotten_at_once() {
+    let service = Arc::new(TestService::start().await);
+    let mut users = Vec::new();
+    for name in (0..3).flat_map(|_| approach::names()) {
+        users.push((name, service.user_with(10).await));
+    }
+    for mode in ["SHARE", "ACCESS EXCLUSIVE"] {
+        let mut lock = service.pool.begin().await.unwrap();
+        sqlx::query(&format!("LOCK TABLE users IN {mode} MODE")).execute(&mut *lock).await.unwrap();
+        let mut waiting = JoinSet::new();
+        for (name, user) in users.clone() {
+            let service = Arc::clone(&service);
+            waiting.spawn(async move {
+                (name, timeout(HELD, service.change(name, user, -1)).await.expect("in time"))
+            });
+        }
+        for (name, answer) in waiting.join_all().await {
+            assert_eq!(answer, not_applied(), "{mode}: {name}");
+        }
+        lock.rollback().await.unwrap();
+        for (name, user) in &users {
+            let change = timeout(OTHERS, service.change(name, *user, -1)).await;
+            assert_eq!(change.expect("it goes on at once").0, 200, "{mode}: {name}");
+        }
+    }
+    Arc::into_inner(service).unwrap().stop().await;
+}
+
 /// Somebody has it locked at any moment, but not the same one for long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_keeps_changing_hands_is_not_held() {
@@ -158,7 +188,12 @@ async fn a_row_that_keeps_changing_hands_is_not_held() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_user_has_half_of_the_sessions_at_most_and_reads_have_their_own() {
-    let variables = [("POOL_SIZE", "4"), ("WORKERS", "1"), ("LOCK_WAIT_MILLIS", "60000")];
+    let variables = [
+        ("POOL_SIZE", "4"),
+        ("WORKERS", "1"),
+        ("LOCK_WAIT_MILLIS", "60000"),
+        ("ANSWER_TIMEOUT_SECS", "121"),
+    ];
     let service = Arc::new(TestService::start_with(&variables).await);
     let (held, other) = (service.user_with(10).await, service.user_with(10).await);
     let lock = lock_row(&service, held).await;

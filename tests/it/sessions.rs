@@ -157,7 +157,8 @@ async fn a_refusal_through_self_is_one_round_trip() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_that_is_busy_is_ready() {
-    let variables = [("POOL_SIZE", "1"), ("LOCK_WAIT_MILLIS", "60000")];
+    let variables =
+        [("POOL_SIZE", "1"), ("LOCK_WAIT_MILLIS", "60000"), ("ANSWER_TIMEOUT_SECS", "121")];
     let service = Arc::new(TestService::start_with(&variables).await);
     let lock = lock_row(&service, 1).await;
     let waiting = tokio::spawn({

@@ -15,7 +15,7 @@
 //! - *A lost race*, or a session that broke before it was sent: the job is sent again, and after
 //!   [`ATTEMPTS_MAX`] each of its users for himself, after a pause.
 //! - *A row that stayed locked*: a look tells which users are held. These are *parked*: they leave
-//!   the lane's way, and the others go on without them.
+//!   the lane's way, and the others go on without them. Where no row is held, all are parked.
 //! - *Unknown*: a change without a key is told so. One with a key is sent again, for the key makes
 //!   that safe, and from then on only its key may tell: see [`Core::conclude`], the one place that
 //!   decides it.
@@ -172,8 +172,9 @@ pub(super) struct Core<C> {
     answers: Vec<(C, Answer)>,
     /// Changes that are sent again, since the last time this was asked for.
     retries: u64,
-    /// Parked users and the queue take turns.
+    /// Parked users and the queue take turns, and so do looks and the queue.
     parked_had_its_turn: bool,
+    looked_last: bool,
     is_stopping: bool,
 }
 
@@ -190,6 +191,7 @@ impl<C> Core<C> {
             answers: Vec::new(),
             retries: 0,
             parked_had_its_turn: false,
+            looked_last: false,
             is_stopping: false,
         }
     }
@@ -228,10 +230,11 @@ impl<C> Core<C> {
     pub(super) fn next(&mut self, now: Time) -> Step {
         debug_assert!(self.sent.is_none(), "one request at a time");
         self.give_up(now);
-        let (mut taken, mut task) = (0, self.tasks.pop());
-        if task.is_none() {
+        let (mut taken, mut task) = (0, self.pop(now));
+        if task.is_none() && !(self.looked_last && self.arrived() > 0) {
             task = self.due_look(now);
         }
+        self.looked_last = matches!(task, Some(Task::Look { then: None, .. }));
         if task.is_none() && !self.parked_had_its_turn {
             task = self.due_parked(now).map(Task::Job);
             self.parked_had_its_turn = task.is_some();
@@ -261,26 +264,13 @@ impl<C> Core<C> {
     /// The end of what was on its way.
     pub(super) fn on(&mut self, now: Time, ended: Result<Response, Failure>) {
         match (self.sent.take(), ended) {
-            (Some(Task::Job(job)), Ok(response)) => self.on_response(job, response),
+            (Some(Task::Job(job)), Ok(response)) => self.on_response(now, job, response),
             (Some(Task::Job(job)), Err(failure)) => self.on_failure(now, job, failure),
             (Some(Task::Look { users, then }), Ok(Response::Look(rows))) => {
                 self.on_look(now, &users, then, &rows);
             }
-            // It only looked: whatever happened, nothing was applied by it.
             (Some(Task::Look { users, then }), ended) => {
-                for user in users {
-                    if let Some(parked) = self.parked.get_mut(&user) {
-                        parked.until = Until::Free { look_at: now + LOOK_EVERY, seen: None };
-                    }
-                }
-                if let Some(job) = then {
-                    let failure = match ended {
-                        Err(Failure::Unknown(cause)) => Failure::NotSent(cause),
-                        Err(failure) => failure,
-                        Ok(_) => Failure::NotSent("the look went wrong".into()),
-                    };
-                    self.on_failure(now, job, failure);
-                }
+                self.on_failed_look(now, &users, then, ended.err());
             }
             (None, _) => {}
         }
@@ -293,9 +283,12 @@ impl<C> Core<C> {
     fn conclude(&mut self, one: Waiting<C>, answer: Answer) {
         let answer = match answer {
             Ok(_) | Err(ChangeError::KeyReused | ChangeError::OutcomeUnknown(_)) => answer,
-            Err(other) if one.maybe_applied => {
-                Err(ChangeError::OutcomeUnknown(other.to_string().into()))
+            Err(ChangeError::NotApplied(cause) | ChangeError::Internal(cause))
+                if one.maybe_applied =>
+            {
+                Err(ChangeError::OutcomeUnknown(cause))
             }
+            Err(other) if one.maybe_applied => Err(ChangeError::OutcomeUnknown(other.into())),
             Err(_) => answer,
         };
         self.answers.push((one.caller, answer));
@@ -335,7 +328,7 @@ impl<C> Core<C> {
         (count, task)
     }
 
-    fn on_response(&mut self, job: Job<C>, response: Response) {
+    fn on_response(&mut self, now: Time, job: Job<C>, response: Response) {
         match response {
             Response::Alone(decision) => {
                 self.conclude_all(job.groups, || {
@@ -350,6 +343,11 @@ impl<C> Core<C> {
                 let used = used_keys(&replies);
                 if !used.is_empty() {
                     return self.without_used(job, &used);
+                }
+                let writes = job.groups.iter().any(|group| plan.writes(&group.changes()));
+                if writes && !replies.iter().any(|reply| matches!(reply, Reply::Moved { .. })) {
+                    // Only a row that moved proves that the plan was carried out.
+                    return self.on_failure(now, job, Failure::Race("nothing moved".into()));
                 }
                 for mut group in job.groups {
                     group.plan = plan.clone();
@@ -472,6 +470,7 @@ impl<C> Core<C> {
         match failure {
             Failure::Data(error) => self.split(job, error),
             Failure::Locked(_) => {
+                job.fails_at(now);
                 let users = job.groups.iter().map(|group| group.user).collect();
                 self.tasks.push(Task::Look { users, then: Some(job) });
             }
@@ -492,9 +491,18 @@ impl<C> Core<C> {
                 let cause = cause.to_string();
                 let not_applied = || ChangeError::NotApplied(cause.clone().into());
                 // Those of whom nothing was sent need not wait for the database to come back.
-                let job = self.keep(job, |one| one.maybe_applied, not_applied);
-                for group in job.groups {
-                    self.rest(now, group);
+                // Nor would anybody else of this batch fare better.
+                let others = std::mem::take(&mut self.tasks).into_iter().rev();
+                let others = others.filter_map(|task| match task {
+                    Task::Job(job) => Some(job),
+                    Task::Look { then, .. } => then,
+                });
+                let all: Vec<_> = std::iter::once(job).chain(others).collect();
+                // The last one first: each is put in front of those that came after it.
+                for job in all.into_iter().rev() {
+                    for group in self.keep(job, |one| one.maybe_applied, not_applied).groups {
+                        self.rest(now, group);
+                    }
                 }
             }
             Failure::Final(error) => {
@@ -518,6 +526,9 @@ impl<C> Core<C> {
         stays: impl Fn(&Waiting<C>) -> bool,
         error: impl Fn() -> ChangeError,
     ) -> Job<C> {
+        if job.groups.iter().flat_map(|group| &group.waiting).all(&stays) {
+            return job;
+        }
         let mut groups = Vec::new();
         for group in job.groups {
             let (kept, gone): (Vec<_>, Vec<_>) = group.waiting.into_iter().partition(&stays);
@@ -533,10 +544,8 @@ impl<C> Core<C> {
 
     /// Sends a job again: as it is, or after some attempts each user for himself.
     fn send_again(&mut self, now: Time, mut job: Job<C>, error: impl Fn() -> ChangeError) {
-        for one in job.groups.iter_mut().flat_map(|group| &mut group.waiting) {
-            one.give_up.get_or_insert(now + WAIT_MAX);
-        }
-        let job = self.keep(job, |one| one.give_up.is_none_or(|give_up| now < give_up), error);
+        job.fails_at(now);
+        let job = self.keep(job, |one| !one.is_overdue(now), error);
         if job.groups.is_empty() {
             return;
         }
@@ -547,6 +556,19 @@ impl<C> Core<C> {
         for group in job.groups {
             self.rest(now, group);
         }
+    }
+
+    /// The next task of the batch, without those who have waited for too long.
+    fn pop(&mut self, now: Time) -> Option<Task<C>> {
+        while let Some(task) = self.tasks.pop() {
+            let Task::Job(job) = task else { return Some(task) };
+            let late = || ChangeError::NotApplied("the batch did not get its locks in time".into());
+            let job = self.keep(job, |one| !one.is_overdue(now), late);
+            if !job.groups.is_empty() {
+                return Some(Task::Job(job));
+            }
+        }
+        None
     }
 
     fn push(&mut self, job: Job<C>) {
@@ -591,9 +613,10 @@ impl<C> Core<C> {
             }
             return;
         };
-        let blocked = job.blocked + 1;
+        let Job { groups, blocked, .. } = job;
+        let (blocked, job) = (blocked + 1, Job { groups: Vec::new(), ..job });
         let (apart, free): (Vec<_>, Vec<_>) =
-            job.groups.into_iter().partition(|group| held(group.user).is_some());
+            groups.into_iter().partition(|group| held(group.user).is_some());
         let nobody_is_held = apart.is_empty();
         for group in apart {
             let seen = held(group.user).map(|row| row.version);
@@ -602,20 +625,40 @@ impl<C> Core<C> {
         self.count_retries(&free);
         if !nobody_is_held || blocked == 1 {
             if !free.is_empty() {
-                self.push(Job { groups: free, blocked, ..Job::like(job.attempts) });
+                self.push(Job { groups: free, blocked, ..job });
             }
             return;
         }
-        // It runs into a lock, but no row is locked: somebody keeps a key in use, say. So each user
-        // goes on alone, and the one who is stopped waits apart.
-        let is_alone = free.len() == 1;
+        // It runs into a lock, but no row is locked: somebody keeps a key in use, say, or the whole
+        // table. So each user goes on alone, in turn with the queue.
         for group in free {
-            if is_alone {
-                self.park(now, group, Until::Free { look_at: now + LOOK_EVERY, seen: None });
-            } else {
-                let alone = Job { blocked, ..Job::like(job.attempts) };
-                self.push(Job { groups: vec![group], ..alone });
+            self.park(now, group, Until::Free { look_at: now + LOOK_EVERY, seen: None });
+        }
+    }
+
+    /// A look only looks: whatever happened, nothing was applied by it.
+    fn on_failed_look(
+        &mut self,
+        now: Time,
+        users: &[UserId],
+        then: Option<Job<C>>,
+        failure: Option<Failure>,
+    ) {
+        for user in users {
+            if let Some(parked) = self.parked.get_mut(user) {
+                parked.until = Until::Free { look_at: now + LOOK_EVERY, seen: None };
             }
+        }
+        match (then, failure) {
+            (None, _) => {}
+            (Some(job), Some(Failure::Unknown(cause))) => {
+                self.on_failure(now, job, Failure::NotSent(cause));
+            }
+            // The whole table is locked, say. It tells as much as a look that finds nobody.
+            (Some(job), None | Some(Failure::Locked(_))) => {
+                self.on_look(now, users, Some(job), &[]);
+            }
+            (Some(job), Some(failure)) => self.on_failure(now, job, failure),
         }
     }
 
@@ -653,7 +696,7 @@ impl<C> Core<C> {
         for parked in self.parked.values_mut() {
             // Who came first gives up first.
             while let Some(first) = parked.waiting.front()
-                && (self.is_stopping || first.give_up.is_none_or(|give_up| give_up <= now))
+                && (self.is_stopping || first.is_overdue(now))
             {
                 given_up.extend(parked.waiting.pop_front());
             }
@@ -761,7 +804,20 @@ impl<C> Group<C> {
     }
 }
 
+impl<C> Waiting<C> {
+    fn is_overdue(&self, now: Time) -> bool {
+        self.give_up.is_some_and(|give_up| give_up <= now)
+    }
+}
+
 impl<C> Job<C> {
+    /// From its first failure on, a change waits for a bounded time.
+    fn fails_at(&mut self, now: Time) {
+        for one in self.groups.iter_mut().flat_map(|group| &mut group.waiting) {
+            one.give_up.get_or_insert(now + WAIT_MAX);
+        }
+    }
+
     fn new(groups: Vec<Group<C>>) -> Self {
         Self { groups, ..Self::like(0) }
     }

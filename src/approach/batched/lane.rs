@@ -100,7 +100,7 @@ pub(super) fn start(
     (Lane { queue }, Running { stop, task })
 }
 
-/// One panic is one batch without an answer, not the end of the lane.
+/// A panic leaves those in the lane without an answer, and is not the end of the lane.
 async fn supervise(
     connector: Connector,
     couriers: Arc<Couriers>,
@@ -227,6 +227,8 @@ impl<'a> Serving<'a> {
     }
 
     async fn carry(&mut self) {
+        // Whoever has given up by now is told before the next request, which may take long.
+        self.deliver();
         let Some(request) = self.core.request() else { return };
         let ended = self.link.carry(request).await;
         self.core.on(self.started.elapsed(), ended);

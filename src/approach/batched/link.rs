@@ -30,12 +30,13 @@ impl Link {
         Self { connector, session: None }
     }
 
-    /// Carries a request to the database, and its end back. Takes no longer than a session may be
-    /// opened and be silent.
+    /// Carries a request to the database, and its end back. Takes no longer than a session may take
+    /// to be asked, to be opened and be silent.
     pub(super) async fn carry(&mut self, request: Request<'_>) -> Result<Response, Failure> {
         let mut session = self.session().await?;
         let SessionLimits { answer, lock_wait } = self.connector.limits();
-        let lock_wait = lock_wait * PATIENCE;
+        // A clean failure, before the server ends the statement.
+        let lock_wait = (lock_wait * PATIENCE).min(answer / 4);
         let sending = send(session.connection(), request, lock_wait).map_err(Failure::at_commit);
         let sent = timeout(answer, sending).await;
         let (ended, spent) = session.after(sent);

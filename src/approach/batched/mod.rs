@@ -33,7 +33,7 @@
 //! counts once (the fold).
 //!
 //! Order of locks: users in order of their ids, then keys. So two processes can deadlock only by way
-//! of a key; that is detected by the database, rolled back and attempted again.
+//! of a key; then one of them waits in vain for `lock_timeout`, is rolled back, and goes on later.
 //!
 //! # One bad change never fails its neighbours
 //! An unknown user updates nothing. An overflow is decided by the fold. A batch whose *data* the

@@ -176,7 +176,7 @@ async fn answers_without_a_free_connection(witness: &mut Witness) {
     let variables = [
         ("POOL_SIZE", "1"),
         ("POOL_WAIT_SECS", "1"),
-        ("ANSWER_TIMEOUT_SECS", "60"),
+        ("ANSWER_TIMEOUT_SECS", "121"),
         ("LOCK_WAIT_MILLIS", "60000"),
         ("DEFAULT_APPROACH", "self"),
     ];

@@ -173,6 +173,7 @@ impl Run<'_> {
             }
             Event::Other(ask) => self.world.other(ask, at),
             Event::Hold { user, time } => self.world.hold(*user, at + *time),
+            Event::LockTable { time } => self.world.lock_table(at + *time),
             Event::Busy { user, time } => self.world.keep_busy(*user, at, at + *time),
         }
     }

@@ -42,6 +42,8 @@ pub(super) enum Event {
     Hold { user: i64, time: Time },
     /// A user's row is always locked by somebody, and changed by each.
     Busy { user: i64, time: Time },
+    /// Somebody locks the whole table, against looks as well.
+    LockTable { time: Time },
 }
 
 #[derive(Clone, Debug)]
@@ -66,8 +68,8 @@ pub(super) enum Fault {
 }
 
 /// Codes that prove that nothing was applied: of the data, of races, of limits.
-const ROLLED_BACK: [&str; 8] =
-    ["22003", "23514", "40001", "40P01", "53100", "57014", "25006", "42P01"];
+const ROLLED_BACK: [&str; 9] =
+    ["22003", "23514", "40001", "40P01", "53100", "55P03", "57014", "25006", "42P01"];
 
 /// Codes that prove nothing, two of which nobody has ever seen.
 const PROVES_NOTHING: [&str; 6] = ["08006", "57P01", "XX000", "40003", "F0000", "58030"];
@@ -117,6 +119,7 @@ impl Story {
     pub(super) fn holds(&self, user: i64) -> bool {
         self.events.iter().any(|(_, event)| match event {
             Event::Hold { user: held, .. } | Event::Busy { user: held, .. } => *held == user,
+            Event::LockTable { .. } => true,
             Event::Ask(_) | Event::Other(_) => false,
         })
     }
@@ -172,6 +175,9 @@ impl Author<'_> {
             }
             1 if self.random.bool() => {
                 Event::Busy { user: self.user(), time: millis(self.random.u64(200..9_000)) }
+            }
+            1 if self.random.u8(0..4) == 0 => {
+                Event::LockTable { time: millis(self.random.u64(50..9_000)) }
             }
             2 | 3 => Event::Other(self.ask()),
             _ => Event::Ask(self.ask()),

@@ -56,6 +56,8 @@ pub(super) struct Kept {
 pub(super) struct World {
     pub(super) rows: BTreeMap<i64, Row>,
     pub(super) keys: BTreeMap<(i64, String), Kept>,
+    /// All rows are locked until then.
+    table_locked: Time,
     /// A bug that was put back: a part whose changes leave 64 bits asks for no keys.
     pub(super) reading_asks_for_no_keys: bool,
 }
@@ -130,13 +132,18 @@ impl World {
             busy: None,
         };
         let rows = (1..).zip(story.balances.iter().map(row)).collect();
-        Self { rows, keys: BTreeMap::new(), reading_asks_for_no_keys: false }
+        let keys = BTreeMap::new();
+        Self { rows, keys, table_locked: Duration::ZERO, reading_asks_for_no_keys: false }
     }
 
     pub(super) fn hold(&mut self, user: i64, until: Time) {
         if let Some(row) = self.rows.get_mut(&user) {
             row.held = row.held.max(until);
         }
+    }
+
+    pub(super) fn lock_table(&mut self, until: Time) {
+        self.table_locked = self.table_locked.max(until);
     }
 
     pub(super) fn keep_busy(&mut self, user: i64, from: Time, until: Time) {
@@ -149,6 +156,9 @@ impl World {
     pub(super) fn catch_up(&mut self, now: Time) {
         for row in self.rows.values_mut() {
             let Some((mut last, until)) = row.busy else { continue };
+            if self.table_locked > now {
+                continue;
+            }
             while last + BUSY_STEP <= now.min(until) && row.balance < i64::MAX / 2 {
                 last += BUSY_STEP;
                 row.write_for_another(last, 1, None);
@@ -161,6 +171,9 @@ impl World {
     pub(super) fn other(&mut self, ask: &Ask, now: Time) {
         let is_used = |key: &String| self.keys.contains_key(&(ask.user, key.clone()));
         if ask.key.as_ref().is_some_and(is_used) {
+            return;
+        }
+        if self.table_locked > now {
             return;
         }
         let Some(row) = self.rows.get_mut(&ask.user).filter(|row| row.held <= now) else { return };
@@ -176,6 +189,13 @@ impl World {
 
     /// When the statement has the locks that it wants.
     pub(super) fn locks(&self, statement: &Statement, now: Time) -> Locks {
+        if self.table_locked > now {
+            // Whoever updates or locks rows waits for the table first.
+            return match self.table_locked {
+                until if until > now + LOCK_WAIT => Locks::Never(now + LOCK_WAIT),
+                until => self.locks(statement, until),
+            };
+        }
         let (wanted, wait): (Vec<i64>, _) = match statement {
             Statement::Look(_) => return Locks::At(now),
             Statement::Alone(change) => {
