@@ -8,6 +8,9 @@ use crate::balance::{Balance, Change, Key, UserId};
 /// Writes an accepted change: the balance, its journal row and its key, in one statement, if the
 /// row still has `version`. Returns whether it had.
 ///
+/// The inserts return a column that nobody reads, so that a cluster relays a lost race as what it is
+/// (see [`keys`](super::keys)).
+///
 /// # Errors
 /// As the database says; see [`is_conflict`](super::keys::is_conflict).
 pub async fn write(
@@ -24,6 +27,7 @@ pub async fn write(
          ), journaled AS ( \
              INSERT INTO balance_changes (user_id, version, amount, balance, key) \
              SELECT $1, version, $2, balance, $5 FROM changed \
+             RETURNING user_id \
          ), kept AS ( \
              INSERT INTO idempotency_keys (user_id, key, amount, balance) \
              SELECT $1, $5, $2, balance FROM changed WHERE $5 IS NOT NULL \

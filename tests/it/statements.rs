@@ -75,6 +75,18 @@ fn a_used_key_is_never_reported_as_an_internal_error() {
     assert_eq!(inserts, 5);
 }
 
+/// SERIALIZABLE finds its conflicts in any of its writes.
+#[test]
+fn a_lost_race_is_never_reported_as_an_internal_error() {
+    let statements = statements();
+    let of_the_journal = |(file, text): &&(PathBuf, String)| {
+        file.ends_with("store/journal.rs") && text.contains("INSERT INTO")
+    };
+    let (_, text) = statements.iter().find(of_the_journal).expect("the write of a decision");
+    assert_eq!(text.matches("INSERT INTO").count(), 2);
+    assert_eq!(text.matches("RETURNING user_id").count(), 2, "{text}");
+}
+
 #[test]
 fn no_generic_plan_is_forced_where_none_can_be_made() {
     for (file, text) in statements() {
