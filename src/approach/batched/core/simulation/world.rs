@@ -156,12 +156,12 @@ impl World {
     pub(super) fn catch_up(&mut self, now: Time) {
         for row in self.rows.values_mut() {
             let Some((mut last, until)) = row.busy else { continue };
-            if self.table_locked > now {
-                continue;
-            }
-            while last + BUSY_STEP <= now.min(until) && row.balance < i64::MAX / 2 {
+            while last + BUSY_STEP <= now.min(until) {
                 last += BUSY_STEP;
-                row.write_for_another(last, 1, None);
+                // Time goes on where it cannot be changed.
+                if last >= self.table_locked && row.balance < i64::MAX / 2 {
+                    row.write_for_another(last, 1, None);
+                }
             }
             row.busy = (now < until).then_some((last, until));
         }
