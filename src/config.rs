@@ -15,8 +15,8 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use crate::approach::{self, ApproachOptions};
+use crate::cluster::{ClusterOptions, default_data_dir};
 use crate::store::PoolLimits;
-use crate::store::private_cluster::{ClusterOptions, default_data_dir};
 use crate::store::session::SessionLimits;
 
 /// A variable of the environment.

@@ -1,25 +1,26 @@
 //! Plimsoll: a balance service on PostgreSQL with a line that is never crossed.
 //!
-//! A `PATCH` moves a user's balance up or down, and it never goes below zero, whoever else changes
-//! it at that moment. Several ways to reach that, the *approaches*, stand side by side behind one
-//! contract.
+//! A `PATCH` changes a user's balance. No balance drops below zero, whichever *approaches* run
+//! concurrently: several ways to apply a change, side by side behind one contract.
 //!
 //! # Reading order
-//! 1. [`balance`]: what a change is and how it can end. Knows neither HTTP nor SQL.
-//! 2. [`approach`]: the ways to apply one, each with the argument why it is exact.
-//! 3. [`store`]: connections, migrations, what a failure of the database means; the private cluster,
-//!    the PostgreSQL that is run where none is given; and [`store::verify`], which proves that the
-//!    journal and the balances agree.
-//! 4. [`http`]: from a request to a change, and from its result to an answer.
+//! 1. [`balance`]: what a change is and what its outcomes are. Knows neither HTTP nor SQL.
+//! 2. [`approach`]: the ways to apply a change, each with the argument why it is exact.
+//! 3. [`store`]: sessions, migrations, and what a failure of the database means.
+//! 4. [`http`]: turns a request into a change, and the result into a response.
 //! 5. [`metrics`]: what is counted on that way.
-//! 6. [`config`] and [`service`]: how the parts are set and put together.
-//! 7. [`commands`]: what the executable can be told to do.
+//! 6. [`cluster`]: the private PostgreSQL, which runs when no `DATABASE_URL` is given.
+//! 7. [`verify`]: the proof that the journal and the balances agree.
+//! 8. [`config`] and [`service`]: how the parts are configured and assembled.
+//! 9. [`commands`]: the subcommands of the executable.
 
 pub mod approach;
 pub mod balance;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod http;
 pub mod metrics;
 pub mod service;
 pub mod store;
+pub mod verify;

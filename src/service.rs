@@ -13,9 +13,9 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 use tracing::info;
 
 use crate::approach::{Approaches, Shared};
+use crate::cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};
 use crate::http::{self, App, Parts, auth::Tokens, server, server::Workers};
-use crate::store::private_cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
 use crate::store::readiness::Readiness;
 use crate::store::schema::{self, StoreError};
 use crate::store::session::Connector;

@@ -149,9 +149,9 @@ def give(path: Path, user: pwd.struct_passwd | None):
 
 def service_settings(root: Path) -> dict[str, str]:
     """The settings of the service's own server, from their one source."""
-    source = (root / "src/store/private_cluster/settings.rs").read_text()
+    source = (root / "src/cluster/settings.rs").read_text()
     table = source.split("const SETTINGS", 1)[-1].split("];", 1)[0]
     settings = dict(re.findall(r'^\s*\("(\w+)", "([^"]*)"\),$', table, re.MULTILINE))
     if settings.get("fsync") != "on":
-        raise Failed("the settings in src/store/private_cluster/settings.rs are not understood")
+        raise Failed("the settings in src/cluster/settings.rs are not understood")
     return settings

@@ -10,10 +10,8 @@ use tokio::time::{Duration, Instant};
 
 use super::CommandError;
 use super::signals::Signals;
+use crate::cluster::{self, ClusterError, ClusterOptions, PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};
-use crate::store::private_cluster::{
-    self, ClusterError, ClusterOptions, PrivateCluster, SERVICE_DATABASE,
-};
 
 /// How long to wait for the server of another instance before looking whether that one still runs.
 const ATTACH_STEP: Duration = Duration::from_millis(250);
@@ -43,7 +41,7 @@ pub(super) async fn on_database<T>(
 pub(super) fn require_cluster(choice: &DatabaseChoice) -> Result<(), CommandError> {
     match choice {
         DatabaseChoice::Private(ClusterOptions { data_dir, .. })
-            if !private_cluster::has_cluster(data_dir)? =>
+            if !cluster::has_cluster(data_dir)? =>
         {
             Err(CommandError::NothingThere(data_dir.clone()))
         }
@@ -66,8 +64,7 @@ async fn reach(
             Err(ClusterError::InUse { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let running =
-            private_cluster::attach_running(&options.data_dir, SERVICE_DATABASE, ATTACH_STEP);
+        let running = cluster::attach_running(&options.data_dir, SERVICE_DATABASE, ATTACH_STEP);
         if let Some(options) = running.await? {
             return Ok((options, None));
         }

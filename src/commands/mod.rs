@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::cluster::ClusterError;
 use crate::service::StartError;
 use crate::store::error::sqlstate;
-use crate::store::private_cluster::ClusterError;
 use crate::store::schema::StoreError;
 
 pub use migrate::migrate;

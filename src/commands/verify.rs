@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::CommandError;
 use super::database::{on_database, require_cluster};
 use crate::config::Config;
-use crate::store::verify::{self, Report};
+use crate::verify::{self, Report};
 
 /// How the report is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

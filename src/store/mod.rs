@@ -9,13 +9,11 @@ pub mod held;
 pub mod journal;
 pub mod keys;
 pub mod pool;
-pub mod private_cluster;
 pub mod readiness;
 pub mod retry;
 pub mod schema;
 pub mod session;
 pub mod users;
-pub mod verify;
 
 use std::time::Duration;
 

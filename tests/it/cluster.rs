@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use plimsoll::store::private_cluster::{ClusterOptions, PrivateCluster, SERVICE_ROLE};
+use plimsoll::cluster::{ClusterOptions, PrivateCluster, SERVICE_ROLE};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::sync::OnceCell;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll::approach;
-use plimsoll::store::private_cluster::SUPERUSER_ROLE;
+use plimsoll::cluster::SUPERUSER_ROLE;
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::sleep;
 

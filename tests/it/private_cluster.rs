@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use plimsoll::store::private_cluster::{
-    ClusterError, ClusterOptions, PrivateCluster, SERVICE_DATABASE,
-};
+use plimsoll::cluster::{ClusterError, ClusterOptions, PrivateCluster, SERVICE_DATABASE};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use plimsoll::cluster::{ClusterOptions, PrivateCluster, SERVICE_DATABASE};
 use plimsoll::config::{Config, DatabaseChoice};
 use plimsoll::service::Service;
-use plimsoll::store::private_cluster::{ClusterOptions, PrivateCluster, SERVICE_DATABASE};
-use plimsoll::store::verify::verify;
+use plimsoll::verify::verify;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 use sqlx::PgPool;

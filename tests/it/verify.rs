@@ -6,7 +6,7 @@ mod writers;
 
 use std::time::Duration;
 
-use plimsoll::store::verify::{Kind, Report, verify};
+use plimsoll::verify::{Kind, Report, verify};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::{Instant, sleep};

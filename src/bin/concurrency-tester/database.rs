@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll::store::verify::{Report, verify};
+use plimsoll::verify::{Report, verify};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 use tokio::time::timeout;

@@ -12,7 +12,7 @@ mod tests;
 
 pub(crate) use violation::{Kind, Violation};
 
-use plimsoll::store::verify::Report;
+use plimsoll::verify::Report;
 
 use crate::reply::{REFUSAL, Reply};
 use violation::Tally;

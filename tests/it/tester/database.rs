@@ -1,6 +1,6 @@
 //! The look into the database: its violations fail a burst whose answers are all exact.
 
-use plimsoll::store::verify::verify;
+use plimsoll::verify::verify;
 use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Executor};

@@ -1,6 +1,6 @@
 //! Each invariant, broken on purpose and found.
 
-use plimsoll::store::verify::{FIRST_MAX, Kind};
+use plimsoll::verify::{FIRST_MAX, Kind};
 
 use super::Books;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use plimsoll::store::verify;
+use plimsoll::verify;
 
 /// How many examples of each kind are kept; the log has all of them.
 const EXAMPLES_MAX: usize = 5;
