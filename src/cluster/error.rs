@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::binaries::OLDEST_MAJOR;
+use super::version::OLDEST_MAJOR;
 
 /// Why the private cluster cannot be used. Each message is one line that names what is wrong and
 /// what would be right.

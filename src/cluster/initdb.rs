@@ -9,11 +9,18 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::binaries::Binaries;
+use super::connect::SUPERUSER_ROLE;
 use super::error::{AtPath, ClusterError};
 use super::folder::DataFolder;
 use super::log_file::last_meaningful_line;
 use super::server_user::ServerUser;
-use super::{SERVICE_DATABASE, SERVICE_ROLE, SUPERUSER_ROLE};
+
+/// The role and the database that the service connects to (`connect.rs`). A server in single-user
+/// mode takes each line as a statement.
+const ROLE_AND_DATABASE: &str = r"
+CREATE ROLE plimsoll LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE;
+CREATE DATABASE plimsoll OWNER plimsoll;
+";
 
 /// Makes the cluster with its roles and database beside its place and renames it when it is
 /// whole, so that a crash on the way leaves nothing that looks like one.
@@ -54,11 +61,7 @@ pub(super) async fn make_cluster(
     // Straight into the files, no server and so no socket: the cluster is never seen half-made.
     let mut single = Command::from(user.command(binaries.program("postgres")));
     single.args(["--single", "-c", "exit_on_error=on", "-D"]).arg(&unfinished).arg("postgres");
-    let statements = format!(
-        "CREATE ROLE {SERVICE_ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE;\n\
-         CREATE DATABASE {SERVICE_DATABASE} OWNER {SERVICE_ROLE};\n"
-    );
-    check(run(single, &statements).await, folder)?;
+    check(run(single, ROLE_AND_DATABASE).await, folder)?;
 
     fs::rename(&unfinished, folder.cluster()).at("put in place", &unfinished)?;
     // The rename itself must survive a power cut, or the cluster would be made a second time.

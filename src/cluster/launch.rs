@@ -12,6 +12,7 @@ use super::folder::DataFolder;
 use super::log_file::LogFile;
 use super::pid_file::{self, Postmaster, Status};
 use super::server_user::ServerUser;
+use super::waiting::{POLL_EVERY, wait_until};
 use super::{settings, socket_folder};
 
 /// Recovery after a crash replays up to `max_wal_size`; on a slow disk that takes a while.
@@ -20,9 +21,6 @@ const READY_WITHIN: Duration = Duration::from_secs(180);
 /// Processes of a dead postmaster end when they next wait for anything, mostly at once. Up to
 /// PostgreSQL 14 one may first wait 10 s for the statistics of each database.
 const LEFT_OVERS_GONE_WITHIN: Duration = Duration::from_secs(60);
-
-/// How often files and processes are looked at while waiting.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What is needed to run the server.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ impl Launch<'_> {
                     if !std::mem::replace(&mut told, true) {
                         tracing::warn!(reason, "PostgreSQL does not start yet, trying again");
                     }
-                    tokio::time::sleep(LOOK_EVERY * 10).await;
+                    tokio::time::sleep(POLL_EVERY * 10).await;
                 }
                 ended => return ended,
             }
@@ -112,7 +110,7 @@ impl Launch<'_> {
                 _ if Instant::now() >= give_up => {
                     return Err(self.not_ready(child.id().unwrap_or_default()));
                 }
-                _ => tokio::time::sleep(LOOK_EVERY).await,
+                _ => tokio::time::sleep(POLL_EVERY).await,
             }
         }
     }
@@ -141,16 +139,4 @@ impl Launch<'_> {
     fn not_ready(&self, pid: u32) -> ClusterError {
         ClusterError::NotReady { pid, seconds: READY_WITHIN.as_secs(), log: self.folder.log() }
     }
-}
-
-/// Waits until the condition holds, at most so long; returns whether it does.
-pub(super) async fn wait_until(patience: Duration, condition: impl Fn() -> bool) -> bool {
-    let give_up = Instant::now() + patience;
-    while !condition() {
-        if Instant::now() >= give_up {
-            return false;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    true
 }

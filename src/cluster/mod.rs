@@ -20,6 +20,7 @@
 //! - The server never runs as root. Started as root, it runs as the user `postgres`, or `nobody`.
 
 mod binaries;
+mod connect;
 mod default_folder;
 mod error;
 mod folder;
@@ -31,35 +32,28 @@ mod running;
 mod server_user;
 mod settings;
 mod socket_folder;
+mod version;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use rustix::process::Signal;
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Mutex;
 
+pub use connect::{SERVICE_DATABASE, SERVICE_ROLE, SUPERUSER_ROLE};
 pub use default_folder::default_data_dir;
 pub use error::ClusterError;
 pub use running::{attach_running, has_cluster};
 
 use binaries::Binaries;
+use connect::options_for;
 use folder::DataFolder;
 use launch::Launch;
 use pid_file::Postmaster;
-use rustix::process::Signal;
 use server_user::ServerUser;
-
-/// The role that the service connects as: owner of [`SERVICE_DATABASE`], not a superuser.
-pub const SERVICE_ROLE: &str = "plimsoll";
-
-/// The database of the service.
-pub const SERVICE_DATABASE: &str = "plimsoll";
-
-/// The superuser of the cluster, for tests and maintenance.
-pub const SUPERUSER_ROLE: &str = "postgres";
-
-/// Names the socket file (`.s.PGSQL.5432`) and nothing else: there is no TCP.
-const PORT: u16 = 5432;
+use waiting::{blocking, wait_until};
 
 /// What a private cluster is made of.
 #[derive(Debug, Clone)]
@@ -182,7 +176,7 @@ impl PrivateCluster {
                 }
                 !postmaster.is_alive()
             };
-            if launch::wait_until(patience, is_gone).await {
+            if wait_until(patience, is_gone).await {
                 return Ok(());
             }
         }
@@ -211,23 +205,5 @@ impl PrivateCluster {
             socket_dir: &self.socket_dir,
             settings: &self.settings,
         }
-    }
-}
-
-/// Every part that the environment could have preset (`PGHOST`, `PGUSER`, …) is set here.
-fn options_for(socket_dir: &Path, role: &str, database: &str) -> PgConnectOptions {
-    PgConnectOptions::new_without_pgpass()
-        .socket(socket_dir)
-        .port(PORT)
-        .username(role)
-        .database(database)
-        .ssl_mode(PgSslMode::Disable)
-}
-
-/// Runs file work beside the async threads. A panic in it goes on in the caller.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
     }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
+use super::connect::{SERVICE_ROLE, options_for};
 use super::error::{AtPath, ClusterError};
 use super::folder::cluster_in;
-use super::launch::wait_until;
 use super::pid_file::{Postmaster, Status};
 use super::server_user::ServerUser;
-use super::{SERVICE_ROLE, blocking, options_for, socket_folder};
+use super::socket_folder;
+use super::waiting::{blocking, wait_until};
 
 /// Whether a cluster was made in this data folder. Changes nothing.
 pub fn has_cluster(data_dir: &Path) -> Result<bool, ClusterError> {

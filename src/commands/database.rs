@@ -8,7 +8,7 @@
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Duration, Instant};
 
-use super::CommandError;
+use super::error::CommandError;
 use super::signals::Signals;
 use crate::cluster::{self, ClusterError, ClusterOptions, PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};

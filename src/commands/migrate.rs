@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use super::CommandError;
 use super::database::on_database;
+use super::error::CommandError;
 use crate::config::Config;
 use crate::store::schema;
 use crate::store::session::Connector;

@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::CommandError;
+use super::error::CommandError;
 use super::signals::Signals;
 use crate::config::Config;
 use crate::service::Service;

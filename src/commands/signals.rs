@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::CommandError;
+use super::error::CommandError;
 
 /// SIGINT and SIGTERM. From [`Signals::listen`] on they no longer end the process by themselves.
 pub(super) struct Signals {

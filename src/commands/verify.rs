@@ -6,8 +6,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
-use super::CommandError;
 use super::database::{on_database, require_cluster};
+use super::error::CommandError;
 use crate::config::Config;
 use crate::verify::{self, Report};
 

@@ -33,39 +33,50 @@ pub(super) async fn check(
 /// wider numbers. So the sum needs no `numeric`, which would take a third of the time: the
 /// difference of two balances that are not below zero cannot overflow, and all others are suspect.
 /// Versions are distinct and ascend, so the one before a row is not the greatest number there is.
-const WALK: &str = "\
-WITH walk AS ( \
-    SELECT user_id, version, amount, balance, \
-           lag(version, 1, 0::bigint) OVER history AS version_before, \
-           lag(balance, 1, 0::bigint) OVER history AS balance_before, \
-           CASE WHEN lead(version) OVER history IS NULL THEN user_id END AS last_of \
-    FROM balance_changes \
-    WINDOW history AS (PARTITION BY user_id ORDER BY version) \
-), flagged AS ( \
-    SELECT *, \
-           amount = 0 OR balance < 0 OR version <> version_before + 1 \
-           OR CASE WHEN balance >= 0 AND balance_before >= 0 \
-                   THEN balance - balance_before <> amount ELSE true END AS is_suspect \
-    FROM walk \
-), suspects AS ( \
-    SELECT * FROM flagged WHERE is_suspect OR last_of IS NOT NULL \
-) \
-SELECT coalesce(j.user_id, u.id) AS user_id, \
-       u.id IS NOT NULL AS user_exists, \
-       coalesce(u.version, 0) AS user_version, \
-       coalesce(u.balance, 0) AS user_balance, \
-       coalesce(j.version, 0) AS version, \
-       coalesce(j.amount, 0) AS amount, \
-       coalesce(j.balance, 0) AS balance, \
-       coalesce(j.version_before, 0) AS version_before, \
-       coalesce(j.balance_before, 0) AS balance_before, \
-       j.user_id IS NOT NULL AS has_change, \
-       j.user_id IS NULL OR j.last_of IS NOT NULL AS journal_ends \
-FROM suspects AS j FULL JOIN users AS u ON u.id = j.last_of \
-WHERE j.is_suspect OR u.balance < 0 OR u.version < 0 \
-   OR (j.last_of IS NOT NULL AND u.id IS NULL) \
-   OR u.version <> coalesce(j.version, 0) OR u.balance <> coalesce(j.balance, 0) \
-ORDER BY user_id, version";
+const WALK: &str = r"
+WITH walk AS (
+    SELECT
+        user_id, version, amount, balance,
+        lag(version, 1, 0::bigint) OVER history AS version_before,
+        lag(balance, 1, 0::bigint) OVER history AS balance_before,
+        CASE WHEN lead(version) OVER history IS NULL THEN user_id END AS last_of
+    FROM balance_changes
+    WINDOW history AS (PARTITION BY user_id ORDER BY version)
+), flagged AS (
+    SELECT
+        *,
+        amount = 0 OR balance < 0 OR version <> version_before + 1
+            OR CASE
+                WHEN balance >= 0 AND balance_before >= 0
+                THEN balance - balance_before <> amount
+                ELSE TRUE
+            END AS is_suspect
+    FROM walk
+), suspects AS (
+    SELECT * FROM flagged WHERE is_suspect OR last_of IS NOT NULL
+)
+SELECT
+    coalesce(j.user_id, u.id) AS user_id,
+    u.id IS NOT NULL AS user_exists,
+    coalesce(u.version, 0) AS user_version,
+    coalesce(u.balance, 0) AS user_balance,
+    coalesce(j.version, 0) AS version,
+    coalesce(j.amount, 0) AS amount,
+    coalesce(j.balance, 0) AS balance,
+    coalesce(j.version_before, 0) AS version_before,
+    coalesce(j.balance_before, 0) AS balance_before,
+    j.user_id IS NOT NULL AS has_change,
+    j.user_id IS NULL OR j.last_of IS NOT NULL AS journal_ends
+FROM suspects AS j
+FULL JOIN users AS u ON u.id = j.last_of
+WHERE j.is_suspect
+    OR u.balance < 0
+    OR u.version < 0
+    OR (j.last_of IS NOT NULL AND u.id IS NULL)
+    OR u.version <> coalesce(j.version, 0)
+    OR u.balance <> coalesce(j.balance, 0)
+ORDER BY user_id, version
+";
 
 /// A row of the journal, or a user without any, of which something may be wrong.
 #[derive(sqlx::FromRow)]

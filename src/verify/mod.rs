@@ -24,6 +24,7 @@ mod journal;
 mod keys;
 mod report;
 mod report_text;
+mod totals;
 
 use std::time::Instant;
 
@@ -32,6 +33,7 @@ use sqlx::{Connection, PgConnection};
 pub use report::{FIRST_MAX, Found, Kind, Report, Verdict, Violation};
 
 use report::Findings;
+use totals::Totals;
 
 /// Checks all invariants in one snapshot, which it holds for the whole time.
 ///
@@ -45,50 +47,36 @@ pub async fn verify(connection: &mut PgConnection) -> Result<Report, sqlx::Error
     let mut snapshot =
         connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     tune(&mut snapshot).await?;
-    let totals = totals(&mut snapshot).await?;
+    let totals = Totals::count(&mut snapshot).await?;
     let mut findings = Findings::default();
     journal::check(&mut snapshot, &mut findings).await?;
-    keys::check_outcomes(&mut snapshot, &mut findings).await?;
+    keys::check_accepted(&mut snapshot, &mut findings).await?;
     keys::check_creations(&mut snapshot, &mut findings).await?;
     snapshot.rollback().await?;
     Report::new(&totals, started.elapsed(), findings)
-}
-
-/// What there is, in the same snapshot as what is wrong.
-#[derive(sqlx::FromRow)]
-struct Totals {
-    users: i64,
-    changes: i64,
-    keys: i64,
-    /// In decimal: it may be beyond 64 bits.
-    sum_of_balances: String,
 }
 
 /// For this transaction only: a service's time limit is not meant for a walk over everything, sorts
 /// of some million rows stay in memory, and compiling the statements takes longer than it saves.
 async fn tune(snapshot: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "SELECT set_config('statement_timeout', '0', true), \
-                set_config('jit', 'off', true), \
-                set_config('work_mem', CASE \
-                    WHEN pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB') \
-                    THEN '64MB' ELSE current_setting('work_mem') END, true)",
+        r"
+        SELECT
+            set_config('statement_timeout', '0', TRUE),
+            set_config('jit', 'off', TRUE),
+            set_config(
+                'work_mem',
+                CASE
+                    WHEN pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB')
+                    THEN '64MB'
+                    ELSE current_setting('work_mem')
+                END,
+                TRUE
+            )
+        ",
     )
     .persistent(false)
     .execute(snapshot)
     .await?;
     Ok(())
-}
-
-async fn totals(snapshot: &mut PgConnection) -> Result<Totals, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT users, coalesce(sum, 0)::text AS sum_of_balances, \
-                (SELECT count(*) FROM balance_changes) AS changes, \
-                (SELECT count(*) FROM idempotency_keys) \
-                    + (SELECT count(*) FROM user_creation_keys) AS keys \
-         FROM (SELECT count(*) AS users, sum(balance) AS sum FROM users) AS all_users",
-    )
-    .persistent(false)
-    .fetch_one(snapshot)
-    .await
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::Totals;
+use super::totals::Totals;
 
 /// How many violations of each kind are kept; all are counted. A database in which everything is
 /// wrong must still fit into memory and on a screen.

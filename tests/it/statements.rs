@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Every string literal of the service's sources that is SQL, without its line breaks.
 fn statements() -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
-    for folder in ["src/approach", "src/store"] {
+    for folder in ["src/approach", "src/store", "src/verify"] {
         collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut files);
     }
     let mut found = Vec::new();
