@@ -1,0 +1,127 @@
+//! Configuration: the only reader of the environment and of `.env`.
+//!
+//! Every variable has one line in [`VARIABLES`]. `--help` is made from that table, and a test
+//! compares `.env.example` with it. An invalid value stops the start with a message of one line.
+
+#[cfg(test)]
+mod tests;
+mod values;
+mod variables;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::approach::ApproachOptions;
+use crate::store::PoolLimits;
+
+pub use values::{ConfigError, DatabaseChoice, LogFormat};
+pub use variables::{VARIABLES, Variable, help};
+
+use values::Values;
+
+/// Limits of the HTTP side.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// The most connections open at once.
+    pub connections: usize,
+    /// Time limit for the head of a request, for its body, and for an idle connection.
+    pub read: Duration,
+    /// Time limit for the requests in flight at shutdown.
+    pub drain: Duration,
+}
+
+/// Everything that can be set from outside.
+#[derive(Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where the balances are.
+    pub database: DatabaseChoice,
+    /// Threads that serve HTTP.
+    pub workers: u32,
+    /// The size of the pool and its time limits.
+    pub pool: PoolLimits,
+    /// The limits of the HTTP side.
+    pub http: HttpLimits,
+    /// How changes are applied.
+    pub approaches: ApproachOptions,
+    /// How long an idempotency key is kept, at least.
+    pub key_expiry: Duration,
+    /// The accepted bearer tokens. An empty list admits everybody.
+    pub auth_tokens: Vec<String>,
+    /// Which events are logged.
+    pub log_filter: String,
+    /// The format of the log.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Reads `.env` in the working folder, and the environment, which takes precedence.
+    ///
+    /// # Errors
+    /// The first invalid value, with its name and the allowed values.
+    pub fn from_environment() -> Result<Self, ConfigError> {
+        let file = read_dotenv()?;
+        Self::from_lookup(&|name| {
+            #[expect(clippy::disallowed_methods, reason = "this is the one reader")]
+            let set = std::env::var(name).ok();
+            set.or_else(|| file.get(name).cloned())
+        })
+    }
+
+    /// Reads from any source of values. An empty value counts as unset.
+    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let values = Values { lookup };
+        let session = values.session_limits()?;
+        let auth_tokens = values.tokens()?;
+        let host = values.host(&auth_tokens)?;
+        let port: u16 = values.number("PORT", 0, u16::MAX)?;
+        Ok(Self {
+            listen: SocketAddr::new(host, port),
+            database: values.database()?,
+            workers: values.workers()?,
+            pool: PoolLimits {
+                size: values.number("POOL_SIZE", 1, 1000)?,
+                reads: values.number("READ_POOL_SIZE", 1, 1000)?,
+                wait: values.seconds("POOL_WAIT_SECS")?,
+                session,
+                connect: values.seconds("CONNECT_TIMEOUT_SECS")?,
+            },
+            http: HttpLimits {
+                connections: values.number("MAX_CONNECTIONS", 1, 1_000_000)?,
+                read: values.seconds("READ_TIMEOUT_SECS")?,
+                drain: values.seconds("DRAIN_TIMEOUT_SECS")?,
+            },
+            approaches: ApproachOptions {
+                default: values.approach()?,
+                key_wait: values.seconds("KEY_WAIT_SECS")?,
+                admission_wait: values.seconds("POOL_WAIT_SECS")?,
+                lanes: values.number("LANES", 1, 64)?,
+                lane_queue: values.number("LANE_QUEUE", 1, 1_000_000)?,
+            },
+            key_expiry: values
+                .number("KEY_EXPIRY_HOURS", 1, 87_600)
+                .map(|hours: u64| Duration::from_secs(hours * 3600))?,
+            auth_tokens,
+            log_filter: values.log_filter()?,
+            log_format: values.log_format()?,
+        })
+    }
+}
+
+fn read_dotenv() -> Result<HashMap<String, String>, ConfigError> {
+    let entries = match dotenvy::from_filename_iter(".env") {
+        Ok(entries) => entries,
+        Err(error) if error.not_found() => return Ok(HashMap::new()),
+        Err(error) => return Err(ConfigError::File(error.to_string())),
+    };
+    // The message of the parser quotes the line, which may hold a password.
+    entries.enumerate().try_fold(HashMap::new(), |mut all, (index, entry)| {
+        let (name, value) = entry.map_err(|_| {
+            ConfigError::File(format!("entry {} is not of the form NAME=value", index + 1))
+        })?;
+        all.insert(name, value);
+        Ok(all)
+    })
+}

@@ -1,0 +1,96 @@
+use std::collections::HashMap;
+
+use super::variables::{VARIABLES, Variable, help};
+use super::{Config, ConfigError, DatabaseChoice};
+
+fn with(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let map: HashMap<String, String> =
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    Config::from_lookup(&|name| map.get(name).cloned())
+}
+
+#[test]
+fn nothing_set_means_loopback_and_a_private_cluster() {
+    let config = with(&[]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:3000");
+    assert!(matches!(config.database, DatabaseChoice::Private(_)));
+    assert!(config.auth_tokens.is_empty());
+}
+
+#[test]
+fn a_bad_value_is_named_with_what_is_allowed() {
+    let line = |pairs| with(pairs).unwrap_err().to_string();
+    assert_eq!(
+        line(&[("PORT", "70000")]),
+        "PORT is \"70000\": must be a whole number from 0 to 65535"
+    );
+    assert_eq!(
+        line(&[("POOL_SIZE", "0")]),
+        "POOL_SIZE is \"0\": must be a whole number from 1 to 1000"
+    );
+    assert_eq!(line(&[("LOG_FORMAT", "xml")]), "LOG_FORMAT is \"xml\": must be text or json");
+    assert!(line(&[("HOST", "localhost:1")]).starts_with("HOST is \"localhost:1\": must be"));
+    assert_eq!(
+        line(&[("LOCK_WAIT_MILLIS", "5000")]),
+        "LOCK_WAIT_MILLIS is \"5000\": must be less than half of ANSWER_TIMEOUT_SECS"
+    );
+    assert!(line(&[("RUST_LOG", "a=b=c")]).starts_with("RUST_LOG is \"a=b=c\": must be"));
+}
+
+#[test]
+fn an_address_that_others_can_reach_needs_tokens() {
+    for host in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {
+        let line = with(&[("HOST", host)]).unwrap_err().to_string();
+        assert_eq!(
+            line,
+            format!(
+                "HOST is \"{host}\": must be a loopback address such as 127.0.0.1, unless \
+                 AUTH_TOKENS is set (or DANGEROUSLY_OPEN_TO_EVERYONE is yes)"
+            )
+        );
+        let config = with(&[("HOST", host), ("AUTH_TOKENS", "alpha")]).unwrap();
+        assert_eq!(config.listen.ip().to_string(), host);
+        let config = with(&[("HOST", host), ("DANGEROUSLY_OPEN_TO_EVERYONE", "yes")]).unwrap();
+        assert_eq!(config.listen.ip().to_string(), host);
+    }
+    for host in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+        assert_eq!(with(&[("HOST", host)]).unwrap().listen.ip().to_string(), host);
+    }
+}
+
+#[test]
+fn only_yes_opens_the_service_to_everyone() {
+    for value in ["no", "1", "true", "YES", "yes!"] {
+        // Rejected even where it has no effect, since it was set on purpose.
+        for host in ["0.0.0.0", "127.0.0.1"] {
+            let line = with(&[("HOST", host), ("DANGEROUSLY_OPEN_TO_EVERYONE", value)]);
+            assert_eq!(
+                line.unwrap_err().to_string(),
+                format!("DANGEROUSLY_OPEN_TO_EVERYONE is {value:?}: must be yes, or unset")
+            );
+        }
+    }
+}
+
+#[test]
+fn secrets_are_never_quoted() {
+    for (name, value) in [("DATABASE_URL", "mysql://u:hunter2@h/d"), ("AUTH_TOKENS", "hunter2,,")] {
+        let line = with(&[(name, value)]).unwrap_err().to_string();
+        assert!(line.starts_with(name), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn the_example_file_and_the_help_list_every_variable_with_its_default() {
+    let example = include_str!("../../.env.example");
+    for Variable { name, default, .. } in VARIABLES {
+        let line = format!("{name}={default}");
+        let found = example.lines().any(|l| {
+            let text = l.trim_start_matches("# ").trim();
+            if default.is_empty() { text.starts_with(&line) } else { text == line }
+        });
+        assert!(found, ".env.example lacks {line}");
+        assert!(help().contains(name));
+    }
+}

@@ -1,0 +1,192 @@
+//! Reads and checks the values of the variables.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+
+use super::variables::VARIABLES;
+use crate::approach;
+use crate::cluster::{ClusterOptions, default_data_dir};
+use crate::store::session::SessionLimits;
+
+/// An invalid value, or an unreadable file. One line.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A variable has a value that is not allowed.
+    #[error("{name} is {value:?}: must be {allowed}")]
+    Value {
+        /// The variable.
+        name: &'static str,
+        /// Its value, or `…` for a secret.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// `.env` exists but cannot be read.
+    #[error(".env: {0}")]
+    File(String),
+}
+
+impl ConfigError {
+    fn value(name: &'static str, value: impl Into<String>, allowed: impl Into<String>) -> Self {
+        Self::Value { name, value: value.into(), allowed: allowed.into() }
+    }
+}
+
+/// The format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people: one line for each event.
+    Text,
+    /// For programs: one JSON object for each event.
+    Json,
+}
+
+/// Where the balances are.
+#[derive(Debug)]
+pub enum DatabaseChoice {
+    /// A server that is run by others.
+    Url(Box<PgConnectOptions>),
+    /// The private server.
+    Private(ClusterOptions),
+}
+
+pub(super) struct Values<'a> {
+    pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Values<'_> {
+    fn given(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn or_default(&self, name: &'static str) -> String {
+        self.given(name).unwrap_or_else(|| {
+            let known = VARIABLES.iter().find(|variable| variable.name == name);
+            known.expect("every variable that is read is listed").default.to_owned()
+        })
+    }
+
+    fn parse<T: FromStr>(&self, name: &'static str, allowed: &str) -> Result<T, ConfigError> {
+        let value = self.or_default(name);
+        value.parse().map_err(|_| ConfigError::value(name, value, allowed))
+    }
+
+    pub(super) fn number<T>(&self, name: &'static str, least: T, most: T) -> Result<T, ConfigError>
+    where
+        T: FromStr + PartialOrd + Display + Copy,
+    {
+        let allowed = format!("a whole number from {least} to {most}");
+        let number: T = self.parse(name, &allowed)?;
+        if number < least || number > most {
+            return Err(ConfigError::value(name, self.or_default(name), allowed));
+        }
+        Ok(number)
+    }
+
+    pub(super) fn seconds(&self, name: &'static str) -> Result<Duration, ConfigError> {
+        self.number(name, 1, 86_400).map(Duration::from_secs)
+    }
+
+    /// An address that others can reach requires tokens: without tokens anybody could change any
+    /// balance.
+    pub(super) fn host(&self, auth_tokens: &[String]) -> Result<IpAddr, ConfigError> {
+        const OPEN: &str = "DANGEROUSLY_OPEN_TO_EVERYONE";
+        let host: IpAddr = self.parse("HOST", "an IP address such as 127.0.0.1 or ::1")?;
+        let is_open_to_everyone = match self.given(OPEN).as_deref() {
+            None => false,
+            Some("yes") => true,
+            Some(value) => return Err(ConfigError::value(OPEN, value, "yes, or unset")),
+        };
+        // An IPv4 address may be written as an IPv6 address.
+        let is_loopback = host.to_canonical().is_loopback();
+        if is_loopback || !auth_tokens.is_empty() || is_open_to_everyone {
+            return Ok(host);
+        }
+        let allowed = "a loopback address such as 127.0.0.1, unless AUTH_TOKENS is set \
+                       (or DANGEROUSLY_OPEN_TO_EVERYONE is yes)";
+        Err(ConfigError::value("HOST", host.to_string(), allowed))
+    }
+
+    pub(super) fn workers(&self) -> Result<u32, ConfigError> {
+        if self.given("WORKERS").is_some() {
+            return self.number("WORKERS", 1, 256);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(u32::try_from(cores).unwrap_or(1))
+    }
+
+    pub(super) fn session_limits(&self) -> Result<SessionLimits, ConfigError> {
+        const LOCK_WAIT: &str = "LOCK_WAIT_MILLIS";
+        let answer = self.seconds("ANSWER_TIMEOUT_SECS")?;
+        let lock_wait = self.number(LOCK_WAIT, 1, 60_000).map(Duration::from_millis)?;
+        // With a longer wait, the server would cancel the statement first, and so the whole batch.
+        if lock_wait >= answer / 2 {
+            let allowed = "less than half of ANSWER_TIMEOUT_SECS";
+            return Err(ConfigError::value(LOCK_WAIT, self.or_default(LOCK_WAIT), allowed));
+        }
+        Ok(SessionLimits { answer, lock_wait })
+    }
+
+    pub(super) fn database(&self) -> Result<DatabaseChoice, ConfigError> {
+        let Some(url) = self.given("DATABASE_URL") else {
+            return Ok(DatabaseChoice::Private(ClusterOptions {
+                data_dir: self.given("DATA_DIR").map_or_else(default_data_dir, PathBuf::from),
+                pg_bin: self.given("PG_BIN").map(PathBuf::from),
+                settings: Vec::new(),
+            }));
+        };
+        let scheme_fits = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        match url.parse() {
+            Ok(options) if scheme_fits => Ok(DatabaseChoice::Url(Box::new(options))),
+            _ => {
+                let allowed = "of the form postgres://user:password@host:port/database";
+                Err(ConfigError::value("DATABASE_URL", "…", allowed))
+            }
+        }
+    }
+
+    pub(super) fn approach(&self) -> Result<&'static str, ConfigError> {
+        const NAME: &str = "DEFAULT_APPROACH";
+        let value = self.or_default(NAME);
+        approach::names().find(|name| *name == value).ok_or_else(|| {
+            let names = approach::names().collect::<Vec<_>>().join(", ");
+            ConfigError::value(NAME, value, format!("one of {names}"))
+        })
+    }
+
+    pub(super) fn tokens(&self) -> Result<Vec<String>, ConfigError> {
+        let Some(list) = self.given("AUTH_TOKENS") else { return Ok(Vec::new()) };
+        let tokens: Vec<String> = list.split(',').map(|token| token.trim().to_owned()).collect();
+        let fits =
+            |token: &String| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+        if tokens.iter().all(fits) {
+            return Ok(tokens);
+        }
+        let allowed = "visible ASCII tokens, separated by commas, none of them empty";
+        Err(ConfigError::value("AUTH_TOKENS", "…", allowed))
+    }
+
+    pub(super) fn log_filter(&self) -> Result<String, ConfigError> {
+        let value = self.given("RUST_LOG").unwrap_or_else(|| "info".to_owned());
+        if EnvFilter::try_new(&value).is_ok() {
+            return Ok(value);
+        }
+        let allowed = "a level (error, warn, info, debug, trace) or target=level,…";
+        Err(ConfigError::value("RUST_LOG", value, allowed))
+    }
+
+    pub(super) fn log_format(&self) -> Result<LogFormat, ConfigError> {
+        match self.or_default("LOG_FORMAT").as_str() {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            value => Err(ConfigError::value("LOG_FORMAT", value, "text or json")),
+        }
+    }
+}

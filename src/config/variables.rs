@@ -1,0 +1,109 @@
+//! The table of variables, and the section of `--help` made from it.
+
+use std::fmt::Write as _;
+
+use crate::approach;
+
+/// A variable of the environment.
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// The value when none is given; empty for "unset".
+    pub default: &'static str,
+    /// What it means, and why it has this default.
+    pub help: &'static str,
+}
+
+const fn variable(name: &'static str, default: &'static str, help: &'static str) -> Variable {
+    Variable { name, default, help }
+}
+
+/// All variables, in the order of `--help` and of `.env.example`.
+pub static VARIABLES: &[Variable] = &[
+    variable(
+        "HOST",
+        "127.0.0.1",
+        "address to listen on; any other than loopback needs AUTH_TOKENS",
+    ),
+    variable("PORT", "3000", "port to listen on; 0 lets the system choose"),
+    variable("DATABASE_URL", "", "postgres://… to use; unset: a private PostgreSQL is run"),
+    variable("DATA_DIR", "", "folder of the private PostgreSQL; unset: ./data"),
+    variable("PG_BIN", "", "folder of the PostgreSQL programs; unset: they are searched for"),
+    variable("WORKERS", "", "threads that serve HTTP; unset: one for each core"),
+    variable(
+        "POOL_SIZE",
+        "8",
+        "database sessions for changes; one user gets half of them at most, and on one hot row more are slower",
+    ),
+    variable("READ_POOL_SIZE", "2", "further database sessions, for what only reads"),
+    variable(
+        "POOL_WAIT_SECS",
+        "120",
+        "wait for a connection, then 503; long enough for 10,000 at once on a slow disk",
+    ),
+    variable(
+        "ANSWER_TIMEOUT_SECS",
+        "10",
+        "wait for the database's answer, then 504; a statement is ended at half of it",
+    ),
+    variable(
+        "LOCK_WAIT_MILLIS",
+        "100",
+        "wait of a statement for a row that others have locked; then its change is set aside for 5 s at most, then 503",
+    ),
+    variable("CONNECT_TIMEOUT_SECS", "30", "wait at start for a database that is still coming up"),
+    variable(
+        "MAX_CONNECTIONS",
+        "16384",
+        "open HTTP connections; one more closes the one that has been idle longest",
+    ),
+    variable(
+        "READ_TIMEOUT_SECS",
+        "60",
+        "limit for a request's head, for its body and for taking its response; closes idle connections",
+    ),
+    variable(
+        "DRAIN_TIMEOUT_SECS",
+        "10",
+        "time for requests in flight when the service is told to stop",
+    ),
+    variable(
+        "DEFAULT_APPROACH",
+        approach::DEFAULT,
+        "the approach behind PATCH /users/{id}/balance",
+    ),
+    variable(
+        "LANES",
+        "2",
+        "lanes of batched, each with a database connection of its own; a user belongs to one",
+    ),
+    variable("LANE_QUEUE", "16384", "changes that may wait in a lane; more are refused with 503"),
+    variable(
+        "KEY_WAIT_SECS",
+        "5",
+        "a change waits so long for another one with the same Idempotency-Key, then 409",
+    ),
+    variable("KEY_EXPIRY_HOURS", "168", "an Idempotency-Key is kept for at least so long: 7 days"),
+    variable(
+        "AUTH_TOKENS",
+        "",
+        "comma-separated bearer tokens, each opens all routes; health checks and API document need none; unset: no check",
+    ),
+    variable(
+        "DANGEROUSLY_OPEN_TO_EVERYONE",
+        "",
+        "yes allows a HOST other than loopback without AUTH_TOKENS; unset: the start is refused",
+    ),
+    variable("LOG_FORMAT", "text", "text or json; RUST_LOG sets the level (default info)"),
+];
+
+/// The section of `--help` that lists the environment.
+pub fn help() -> String {
+    let mut text = String::from("Environment (also read from .env in the working folder):\n");
+    for Variable { name, default, help } in VARIABLES {
+        let default = if default.is_empty() { "unset" } else { default };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {name:<28} {help} [default: {default}]");
+    }
+    text
+}
