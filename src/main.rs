@@ -11,16 +11,16 @@ use tracing_subscriber::EnvFilter;
 use plimsoll::commands::{self, CommandError, Format};
 use plimsoll::config::{self, Config, LogFormat};
 
-/// Holds 10,000 connections in two thirds of the memory that glibc's allocator takes, at the same
-/// cost per request; see ARCHITECTURE.md.
+/// With 10,000 connections it takes two thirds of the memory of glibc's allocator, at the same cost
+/// per request; see ARCHITECTURE.md.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// `verify` found a violation. Nothing else ends like this.
+/// `verify` found a violation. No other command uses this code.
 const VIOLATED: u8 = 1;
-/// A flag or a variable has a value that is not allowed; clap uses the same for flags.
+/// A flag or a variable has an invalid value. clap uses the same code for flags.
 const BAD_USAGE: u8 = 2;
-/// It could not be done: the message says why.
+/// The command could not run: the message says why.
 const COULD_NOT: u8 = 3;
 
 const EXIT_CODES: &str = "\
@@ -57,14 +57,14 @@ enum Command {
     },
 }
 
-/// The control thread: requests are served on threads of their own.
+/// Runs on the control thread; requests are served on threads of their own.
 fn main() -> ExitCode {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error, COULD_NOT),
     };
     let exit_code = runtime.block_on(command());
-    // What was given up, such as the look-up of a host's name, is not waited for.
+    // Does not wait for abandoned work, such as a DNS look-up.
     runtime.shutdown_background();
     exit_code
 }
@@ -113,9 +113,9 @@ fn start_logging(config: &Config) {
     }
 }
 
-/// A connection is a file descriptor, and the soft limit is often 1,024.
+/// Each connection takes a file descriptor, and the soft limit is often 1,024.
 fn raise_open_files(connections: usize) {
-    // The pool, the listener, the log, the private cluster's files.
+    // The pool, the listener, the log, the files of the private cluster.
     const OTHERS: u64 = 128;
     let wanted = connections as u64 + OTHERS;
     match rlimit::increase_nofile_limit(u64::MAX) {

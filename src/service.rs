@@ -1,4 +1,4 @@
-//! The whole service, put together: database, approaches, HTTP. Started by `main` and by the tests.
+//! Assembles the service from database, approaches and HTTP, for `main` and for the tests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,10 +21,10 @@ use crate::store::schema::{self, StoreError};
 use crate::store::session::Connector;
 use crate::store::{Store, expiry};
 
-/// How soon a private PostgreSQL that died is missed.
+/// How often the private PostgreSQL is checked.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(200);
 
-/// How long the database may take over what nobody waits for any more, at the end.
+/// How long shutdown waits for database work that no client awaits any more.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// Why the service did not start. One line each.
@@ -36,20 +36,20 @@ pub enum StartError {
     /// The database is not usable.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A thread or its runtime could not be made.
+    /// A thread or its runtime could not be created.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
-    /// The address cannot be listened on.
+    /// The service cannot listen on its address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// What HOST and PORT say.
+        /// The address from HOST and PORT.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// A service that answers requests.
+/// A running service.
 pub struct Service {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -61,10 +61,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts everything in order; on an error, what was started is stopped again.
+    /// Starts all parts in order. On an error, it stops the parts that have started.
     ///
-    /// What is not on the way of a request (the lanes, the expiry of keys, the supervision of the
-    /// private cluster) runs on the current runtime.
+    /// The lanes, the expiry of keys and the supervision of the private cluster run on the current
+    /// runtime; requests are served on threads of their own.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         // First, so that a port in use is found before a database is started.
         let refused = |source| StartError::Listen { address: config.listen, source };
@@ -100,27 +100,27 @@ impl Service {
         let expiry = tokio::spawn(expiry::run(connector, config.key_expiry));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(workers.serve(listener, config.http, async {
-            // An error means that the service was dropped: that stops it as well.
+            // An error means that the service was dropped, which stops it as well.
             let _ = stopped.await;
         }));
         info!("listening on http://{address}");
         Ok(Self { address, stop, serving, expiry, supervisor, shared, cluster })
     }
 
-    /// Where it listens; the port is a real one even where port 0 was asked for.
+    /// The address it listens on. Where port 0 was configured, this is the port that was chosen.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Answers the requests in flight, then closes the database sessions, then stops the private
-    /// cluster. A database that does not answer is waited for no longer than a few seconds.
+    /// cluster. Waits at most a few seconds for a database that does not respond.
     pub async fn stop(self) {
         let _ = self.stop.send(());
         if let Err(error) = self.serving.await {
-            tracing::error!(%error, "the accept loop ended badly");
+            tracing::error!(%error, "the accept loop panicked");
         }
         self.shared.close(CLOSE_MAX).await;
-        // Between two batches or in the middle of one: the database rolls that one back.
+        // This may hit the middle of a batch of expired keys: the database rolls the batch back.
         self.expiry.abort();
         if let Some(supervisor) = &self.supervisor {
             supervisor.abort();
@@ -130,8 +130,8 @@ impl Service {
     }
 }
 
-/// One thread a core. The first of them are the homes of the database sessions (see [`Store`]);
-/// where there are more threads than homes, the others use those of a home in turn.
+/// Starts the threads that serve HTTP. The first threads are the homes of the database sessions
+/// (see [`Store`]); any further threads share the sessions of these homes, round robin.
 async fn start_workers(
     config: &Config,
     connector: &Connector,
@@ -180,7 +180,7 @@ async fn start_workers(
     .await
 }
 
-/// Nobody else would start the private PostgreSQL again. Stopping it ends the loop's effect.
+/// Restarts the private PostgreSQL when it dies: nothing else would. No effect once it is stopped.
 async fn supervise(cluster: Arc<PrivateCluster>) {
     let mut ticks = interval(SUPERVISION_PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

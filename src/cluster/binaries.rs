@@ -8,10 +8,10 @@ use super::error::{AtPath, ClusterError};
 use super::folder::DataFolder;
 use super::version::{OLDEST_MAJOR, major_of};
 
-/// Where a project keeps binaries of its own, below the working folder.
+/// The folder of project-local binaries, relative to the working folder.
 const PROJECT_LOCAL: &str = ".postgres/bin";
 
-/// Where systems keep them: the folder, what the names of the versions in it begin with.
+/// The folders of installed versions, each with the prefix of a version's name in it.
 const SYSTEM: [(&str, &str); 5] = [
     ("/usr/lib/postgresql", ""),                       // Debian, Ubuntu
     ("/usr", "pgsql-"),                                // PostgreSQL's own RPMs
@@ -20,7 +20,7 @@ const SYSTEM: [(&str, &str); 5] = [
     ("/home/linuxbrew/.linuxbrew/opt", "postgresql@"), // Homebrew, Linux
 ];
 
-/// A folder with `postgres` and `initdb` in it, and their major version.
+/// A folder with `postgres` and `initdb`, and their major version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Binaries {
     pub(super) dir: PathBuf,
@@ -28,8 +28,9 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Those that fit the cluster of the data folder; where there is none yet, the first of:
-    /// `PG_BIN`, a project-local folder, the newest of the system's, `PATH`.
+    /// The first binaries that match the version of the cluster; without a cluster, of any supported
+    /// version. Searches only `PG_BIN` if it is set; otherwise a project-local folder, the system's
+    /// versions from the newest down, and `PATH`.
     pub(super) fn find(pg_bin: Option<&Path>, folder: &DataFolder) -> Result<Self, ClusterError> {
         let made_by = version_of_cluster(folder)?;
         let fits = |found: &Self| made_by.as_ref().is_none_or(|v| *v == found.major.to_string());
@@ -115,8 +116,8 @@ fn candidates() -> Vec<PathBuf> {
         versions.sort_unstable_by(|a, b| b.cmp(a));
         found.extend(versions.into_iter().map(|(_, dir)| dir));
     }
-    // Where the system looks for programs: no setting of ours, so not a matter of the
-    // configuration. A relative entry depends on the working folder and is nobody's intention.
+    // `PATH` belongs to the system, not to this service, so it is not part of the configuration.
+    // Relative entries are skipped: they depend on the working folder, which nobody intends.
     let path = std::env::var_os("PATH").unwrap_or_default();
     found.extend(std::env::split_paths(&path).filter(|dir| dir.is_absolute()));
     found.retain(|dir| dir.join("postgres").is_file());

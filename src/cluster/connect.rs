@@ -1,4 +1,4 @@
-//! Who connects to the private server, and how.
+//! The roles of the private server, and the options to connect to it.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ pub const SERVICE_DATABASE: &str = "plimsoll";
 /// The superuser of the cluster, for tests and maintenance.
 pub const SUPERUSER_ROLE: &str = "postgres";
 
-/// Names the socket file (`.s.PGSQL.5432`) and nothing else: there is no TCP.
+/// Only part of the name of the socket file (`.s.PGSQL.5432`): there is no TCP.
 const PORT: u16 = 5432;
 
-/// Every part that the environment could have preset (`PGHOST`, `PGUSER`, …) is set here.
+/// Sets every option that the environment could preset (`PGHOST`, `PGUSER`, …).
 pub(super) fn options_for(socket_dir: &Path, role: &str, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .socket(socket_dir)

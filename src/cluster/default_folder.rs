@@ -1,4 +1,4 @@
-//! Where the data lies when nobody said where.
+//! The data folder when `DATA_DIR` is not set.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,11 @@ use super::folder::cluster_in;
 use super::server_user::ServerUser;
 use super::socket_folder::short_hash;
 
-/// The data folder where `DATA_DIR` is not set: `./data`.
+/// The default data folder, normally `./data`.
 ///
-/// As root it may be out of reach of the user that the server has to run as (a clone in `/root`,
-/// for one). Then it is `/var/lib/plimsoll/<name>-<hash>`, after the working folder, so that two
-/// clones do not share their data. Runs a few short commands when root.
+/// For root, the user of the server may be unable to reach it, for example below `/root`. Then the
+/// default is `/var/lib/plimsoll/<name>-<hash>`, derived from the working folder, so that two clones
+/// do not share their data. As root, this runs a few short commands.
 pub fn default_data_dir() -> PathBuf {
     match std::env::current_dir() {
         Ok(working_dir) => default_for(&working_dir),
@@ -21,7 +21,7 @@ pub fn default_data_dir() -> PathBuf {
 fn default_for(working_dir: &Path) -> PathBuf {
     match ServerUser::choose(&cluster_in(&working_dir.join("data"))) {
         Ok(user) if user.blocked_by(working_dir).is_some() => place_for(working_dir),
-        // Also on an error: the start meets it again and says what it is.
+        // An error ends here, too: the start meets it again and reports it.
         _ => PathBuf::from("data"),
     }
 }

@@ -1,12 +1,11 @@
-//! What can go wrong with the private cluster, one line each.
+//! The errors of the private cluster, one line each.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::version::OLDEST_MAJOR;
 
-/// Why the private cluster cannot be used. Each message is one line that names what is wrong and
-/// what would be right.
+/// Why the private cluster cannot be used: the problem and its remedy, in one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant is documented by its message")]
@@ -99,7 +98,7 @@ pub enum ClusterError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// Turns an [`io::Error`] into one that names the file.
+/// Adds the path to an [`io::Error`].
 pub(super) trait AtPath<T> {
     fn at(self, what: &'static str, path: &Path) -> Result<T, ClusterError>;
 }

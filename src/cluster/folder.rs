@@ -1,4 +1,4 @@
-//! The data folder: is it ours, is it free, and what lies where in it.
+//! The data folder: ownership, lock and layout.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
@@ -11,13 +11,13 @@ use rustix::process::geteuid;
 use super::error::{AtPath, ClusterError};
 use super::server_user::ServerUser;
 
-/// The first file that is made in a data folder, and so the sign that it is ours.
+/// The first file created in a data folder. It marks the folder as Plimsoll's.
 const LOCK_FILE: &str = "plimsoll.lock";
 
-/// How the names of clusters in the making begin.
+/// The prefix of the names of unfinished clusters.
 const UNFINISHED: &str = "postgres.new-";
 
-/// A data folder that is ours and locked for us, for as long as this value lives.
+/// A data folder, locked for this process until the value is dropped.
 #[derive(Debug)]
 pub(super) struct DataFolder {
     path: PathBuf,
@@ -25,8 +25,8 @@ pub(super) struct DataFolder {
 }
 
 impl DataFolder {
-    /// Takes the folder: makes it where it is missing, refuses it where it is not ours or in use.
-    /// A refused folder is left exactly as it was.
+    /// Creates the folder if it is missing, and locks it. A folder that is in use or not Plimsoll's
+    /// is refused and left unchanged.
     pub(super) fn claim(path: &Path, user: ServerUser) -> Result<Self, ClusterError> {
         if is_new(path)? {
             make(path, user)?;
@@ -46,13 +46,13 @@ impl DataFolder {
         cluster_in(&self.path)
     }
 
-    /// A place to make a cluster, to be renamed to [`Self::cluster`] when it is whole. Each one is
-    /// new: an `initdb` whose service was killed may still be writing to its own.
+    /// A path for an unfinished cluster, which is renamed to [`Self::cluster`] when complete. Each
+    /// path is new: the `initdb` of a killed service may still be writing to its own.
     pub(super) fn unfinished_cluster(&self) -> PathBuf {
         self.path.join(format!("{UNFINISHED}{:016x}", fastrand::u64(..)))
     }
 
-    /// What starts before left unfinished.
+    /// Unfinished clusters of earlier starts.
     pub(super) fn abandoned_clusters(&self) -> Result<Vec<PathBuf>, ClusterError> {
         let mut abandoned = Vec::new();
         for entry in fs::read_dir(&self.path).at("read the data folder", &self.path)? {
@@ -77,12 +77,12 @@ impl DataFolder {
     }
 }
 
-/// Where the cluster of a data folder lies.
+/// The path of the cluster of a data folder.
 pub(super) fn cluster_in(data_dir: &Path) -> PathBuf {
     data_dir.join("postgres")
 }
 
-/// Whether the folder is missing or empty; an error where it holds something that is not ours.
+/// Whether the folder is missing or empty. An error if it has content that is not Plimsoll's.
 fn is_new(path: &Path) -> Result<bool, ClusterError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -97,7 +97,7 @@ fn is_new(path: &Path) -> Result<bool, ClusterError> {
     }
     for entry in entries {
         let name = entry.at("read the data folder", path)?.file_name();
-        // The root of a freshly made file system holds this one.
+        // The root of a new file system holds this folder.
         if name != "lost+found" {
             let entry = name.to_string_lossy().into_owned();
             return Err(ClusterError::NotOurs { path: path.to_owned(), entry });
@@ -106,8 +106,8 @@ fn is_new(path: &Path) -> Result<bool, ClusterError> {
     Ok(true)
 }
 
-/// Makes the folder and those above it. Another server user must be able to pass through them,
-/// whatever our umask says; to list the data folder nobody else needs.
+/// Creates the folder and its missing parents. A server that runs as another user must be able to
+/// pass through them, whatever the umask. Nobody else needs to list the data folder.
 fn make(path: &Path, user: ServerUser) -> Result<(), ClusterError> {
     let path = &std::path::absolute(path).at("resolve", path)?;
     let mut missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
@@ -118,7 +118,7 @@ fn make(path: &Path, user: ServerUser) -> Result<(), ClusterError> {
             fs::set_permissions(folder, Permissions::from_mode(0o755)).at("open up", folder)?;
         }
     }
-    // An empty folder of somebody else's, such as a mounted volume, keeps the mode it has.
+    // An empty folder of another owner, such as a mounted volume, keeps its mode.
     if fs::metadata(path).at("look at", path)?.uid() == geteuid().as_raw() {
         let mode = if user.is_another() { 0o711 } else { 0o700 };
         fs::set_permissions(path, Permissions::from_mode(mode)).at("close", path)?;
@@ -126,8 +126,8 @@ fn make(path: &Path, user: ServerUser) -> Result<(), ClusterError> {
     Ok(())
 }
 
-/// The kernel releases the lock when its holder ends, however it ends. The pid in the file only
-/// tells others who that is.
+/// The kernel releases the lock when the process ends, whatever the cause. The pid in the file only
+/// names the holder to others.
 fn lock(data_dir: &Path) -> Result<File, ClusterError> {
     let path = data_dir.join(LOCK_FILE);
     let mut file = OpenOptions::new()
@@ -136,7 +136,7 @@ fn lock(data_dir: &Path) -> Result<File, ClusterError> {
         .create(true)
         .truncate(false)
         .mode(0o600)
-        // As root in a folder of somebody else's, a link must not lead us to another file.
+        // A root process must not follow a link in a folder that another user owns.
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(&path)
         .at("open", &path)?;
@@ -145,7 +145,7 @@ fn lock(data_dir: &Path) -> Result<File, ClusterError> {
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             file.read_to_string(&mut pid).at("read", &path)?;
-            // Empty for the moment between its lock and its first write.
+            // The file is empty until its holder has written the pid.
             let holder = match pid.trim() {
                 "" => "just starting".to_owned(),
                 pid => format!("pid {pid}"),

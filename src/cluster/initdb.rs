@@ -1,4 +1,4 @@
-//! Makes a new cluster, whole or not at all.
+//! Creates a new cluster atomically.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -22,8 +22,8 @@ CREATE ROLE plimsoll LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE;
 CREATE DATABASE plimsoll OWNER plimsoll;
 ";
 
-/// Makes the cluster with its roles and database beside its place and renames it when it is
-/// whole, so that a crash on the way leaves nothing that looks like one.
+/// Creates the cluster with its roles and database under a temporary name and renames it when it is
+/// complete, so that a crash leaves nothing that looks like a cluster.
 pub(super) async fn make_cluster(
     folder: &DataFolder,
     binaries: &Binaries,
@@ -32,7 +32,7 @@ pub(super) async fn make_cluster(
     let unfinished = folder.unfinished_cluster();
     tracing::info!(data_dir = %folder.path().display(), postgres = binaries.major, "making a PostgreSQL cluster");
     for abandoned in folder.abandoned_clusters()? {
-        // Where its `initdb` still writes, this may fail; then a later start removes the rest.
+        // This may fail while its `initdb` still writes; then a later start removes the rest.
         if let Err(error) = fs::remove_dir_all(&abandoned) {
             tracing::warn!(folder = %abandoned.display(), %error, "could not remove an unfinished cluster");
         }
@@ -44,37 +44,37 @@ pub(super) async fn make_cluster(
     initdb.arg("--pgdata").arg(&unfinished);
     initdb.arg("--username").arg(SUPERUSER_ROLE);
     initdb.args([
-        // Whoever can open the socket is trusted; the mode of its folder (0700) says who can.
+        // The server trusts every client of the socket; the mode of its folder (0700) is the guard.
         "--auth-local=trust",
-        // There is no TCP. Should somebody switch it on, nobody gets in by it.
+        // There is no TCP. If it were switched on, it would admit nobody.
         "--auth-host=reject",
         "--encoding=UTF8",
-        // Sorts by bytes: the same on every system and after every upgrade of one, whereas a
-        // system's own rules change under its indexes. Needs no locale to be installed.
+        // Sorts by bytes, the same on every system and after every upgrade. The rules of a system's
+        // locale may change, which corrupts indexes. Needs no installed locale.
         "--locale=C",
-        // A disk that returns other bytes than were written is noticed, not served.
+        // Detects corruption by the disk instead of serving it.
         "--data-checksums",
         "--no-instructions",
     ]);
     check(run(initdb, "").await, folder)?;
 
-    // Straight into the files, no server and so no socket: the cluster is never seen half-made.
+    // Single-user mode has no socket, so no client ever sees an incomplete cluster.
     let mut single = Command::from(user.command(binaries.program("postgres")));
     single.args(["--single", "-c", "exit_on_error=on", "-D"]).arg(&unfinished).arg("postgres");
     check(run(single, ROLE_AND_DATABASE).await, folder)?;
 
     fs::rename(&unfinished, folder.cluster()).at("put in place", &unfinished)?;
-    // The rename itself must survive a power cut, or the cluster would be made a second time.
+    // The rename must survive a power failure; otherwise the cluster would be created again.
     File::open(folder.path()).and_then(|dir| dir.sync_all()).at("sync", folder.path())
 }
 
-/// Runs the command to its end. It dies with this future: half a cluster is of no use.
+/// Runs the command to its end. Dropping the future kills it: half a cluster is of no use.
 async fn run(mut command: Command, input: &str) -> io::Result<Output> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(input.as_bytes()).await {
-            // It ended before it read its input: its own words say why.
+            // A command that ended before it read its input explains why on stderr.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
             _ => {}
         }

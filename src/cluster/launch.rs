@@ -1,7 +1,7 @@
-//! Gets the server to run: attaches to the one that does, or starts it.
+//! Attaches to the running server, or starts it.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
@@ -15,29 +15,29 @@ use super::server_user::ServerUser;
 use super::waiting::{POLL_EVERY, wait_until};
 use super::{settings, socket_folder};
 
-/// Recovery after a crash replays up to `max_wal_size`; on a slow disk that takes a while.
+/// Recovery after a crash replays up to `max_wal_size`, which takes long on a slow disk.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
-/// Processes of a dead postmaster end when they next wait for anything, mostly at once. Up to
-/// PostgreSQL 14 one may first wait 10 s for the statistics of each database.
+/// Backends of a dead postmaster exit at their next wait, mostly at once. Up to PostgreSQL 14, a
+/// process may first wait 10 s for the statistics of each database.
 const LEFT_OVERS_GONE_WITHIN: Duration = Duration::from_secs(60);
 
-/// What is needed to run the server.
+/// The parameters of a launch.
 #[derive(Debug)]
-pub(super) struct Launch<'a> {
-    pub(super) folder: &'a DataFolder,
-    pub(super) binaries: &'a Binaries,
+pub(super) struct Launch {
+    pub(super) folder: DataFolder,
+    pub(super) binaries: Binaries,
     pub(super) user: ServerUser,
-    pub(super) socket_dir: &'a Path,
-    pub(super) settings: &'a [(String, String)],
+    pub(super) socket_dir: PathBuf,
+    pub(super) settings: Vec<(String, String)>,
 }
 
-impl Launch<'_> {
-    /// Returns when the server of the folder accepts connections.
+impl Launch {
+    /// Starts or attaches. Returns when the server accepts connections.
     pub(super) async fn ensure_running(&self) -> Result<(), ClusterError> {
         let cluster = &self.folder.cluster();
-        // A server that was started by a service which died since, and is about to write its
-        // pid file, or one that is about to end, resolves itself while we wait.
+        // Two cases resolve themselves during the wait: a server that is stopping, and one that was
+        // started by a service that died, and has not yet written its pid file.
         let left_over = pid_file::is_left_over(cluster);
         let give_up = Instant::now() + LEFT_OVERS_GONE_WITHIN;
         let mut told = false;
@@ -48,9 +48,9 @@ impl Launch<'_> {
                 }
                 continue;
             }
-            pid_file::disarm(cluster, self.socket_dir)?;
+            pid_file::disarm(cluster, &self.socket_dir)?;
             match self.start().await {
-                // Backends of the server before may still be ending, or another one came first.
+                // Old backends may still be exiting, or another server may have started first.
                 Err(ClusterError::StartFailed { reason, .. })
                     if (left_over || Postmaster::of(cluster).is_some())
                         && Instant::now() < give_up =>
@@ -65,12 +65,13 @@ impl Launch<'_> {
         }
     }
 
-    /// Waits for a running server: `true` when it is ready, `false` when it ended instead.
+    /// Waits for a running server. Returns `true` if it is ready, `false` if it has ended.
     async fn attach(&self, found: Postmaster) -> Result<bool, ClusterError> {
         let cluster = &self.folder.cluster();
         let pid = found.pid;
-        let settled = || Postmaster::of(cluster).is_none_or(|now| now.status == Status::Ready);
-        if !wait_until(READY_WITHIN, settled).await {
+        let ready_or_gone =
+            || Postmaster::of(cluster).is_none_or(|now| now.status == Status::Ready);
+        if !wait_until(READY_WITHIN, ready_or_gone).await {
             return Err(self.not_ready(pid));
         }
         let Some(postmaster) = Postmaster::of(cluster) else { return Ok(false) };
@@ -79,14 +80,14 @@ impl Launch<'_> {
         Ok(true)
     }
 
-    /// A server that somebody started by hand on our folder may listen to the world.
+    /// Rejects a server that was started by hand on this folder: it may be open to the network.
     fn check_is_ours(&self, postmaster: &Postmaster) -> Result<(), ClusterError> {
         let reason = if let Some(address) = &postmaster.listens_on {
             format!("it listens on {address}")
         } else if postmaster.socket_dir != self.socket_dir {
             format!("its socket is in {}", postmaster.socket_dir.display())
         } else {
-            return socket_folder::check_private(self.socket_dir, self.user);
+            return socket_folder::check_private(&self.socket_dir, self.user);
         };
         let path = self.folder.path().to_owned();
         Err(ClusterError::StartedByHand { path, pid: postmaster.pid, reason })
@@ -115,16 +116,16 @@ impl Launch<'_> {
         }
     }
 
-    /// Starts the process. It has a process group of its own, so that a Ctrl-C in the terminal
-    /// reaches only the service, which stops the server after its last request; and it is not
-    /// killed when the handle is dropped.
+    /// Starts the process in a process group of its own. So Ctrl-C in the terminal reaches only the
+    /// service, which stops the server after its last request. Dropping the handle does not kill
+    /// the process.
     fn spawn(&self) -> Result<(LogFile, Child), ClusterError> {
         let program = self.binaries.program("postgres");
         let (log, file) = LogFile::open(&self.folder.log())?;
         let for_errors = file.try_clone().at("open", &self.folder.log())?;
         let mut command = self.user.command(&program);
         command.arg("-D").arg(self.folder.cluster());
-        for (name, value) in settings::all(self.socket_dir, self.settings) {
+        for (name, value) in settings::all(&self.socket_dir, &self.settings) {
             let mut setting = OsString::from(name);
             setting.push("=");
             setting.push(value);

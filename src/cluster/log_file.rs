@@ -1,4 +1,4 @@
-//! The server's log file, and what its last words were.
+//! The log file of the server, and the reason in it why the server ended.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::error::{AtPath, ClusterError};
 
-/// A log beyond this is put aside at the next start; one older log is kept.
+/// A larger log is rotated at the next start; one older log is kept.
 const BYTES_MAX: u64 = 16 << 20;
 
-/// The log, opened by us: the server writes to what it inherits and needs no access to the file.
+/// The log, opened by the service. The server inherits the descriptor and needs no access by path.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
@@ -43,7 +43,7 @@ impl LogFile {
     }
 }
 
-/// The last line that states a failure, else the last line at all; without time and process id.
+/// The last line that reports an error, or the last line if none does, without time and process id.
 /// The servers run with `LC_ALL=C`, so the words are English.
 pub(super) fn last_meaningful_line(text: &str) -> String {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());

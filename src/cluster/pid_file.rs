@@ -1,4 +1,4 @@
-//! `postmaster.pid`: which process is the server of a folder, and how far it is.
+//! `postmaster.pid`: the process and the status of the server of a cluster.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -10,18 +10,18 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::error::{AtPath, ClusterError};
 
-/// A living postmaster that runs on the folder it was looked up for.
+/// A live postmaster of a given cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Postmaster {
     pub(super) pid: u32,
     pub(super) status: Status,
     pub(super) socket_dir: PathBuf,
-    /// The TCP address that it listens on, if any.
+    /// The TCP address that the server listens on, if any.
     pub(super) listens_on: Option<String>,
     cluster: PathBuf,
 }
 
-/// How far a postmaster says it is.
+/// The status that a postmaster reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     /// Starting up or recovering.
@@ -30,12 +30,12 @@ pub(super) enum Status {
     Stopping,
 }
 
-/// Never the id of a process: kernels give out smaller ones only.
+/// Never the id of a process: kernels assign only smaller ids.
 const NO_PROCESS: &str = "2147483647";
 
 impl Postmaster {
-    /// The postmaster that runs on this very cluster, if one does. A pid file that was copied
-    /// along with a folder, or whose pid is by now another program's, names none.
+    /// The live postmaster of this cluster, if any. A pid file that was copied with its folder does
+    /// not count, nor one whose pid now belongs to another program.
     pub(super) fn of(cluster: &Path) -> Option<Self> {
         let text = fs::read_to_string(file_in(cluster)).ok()?;
         let line = |number: usize| text.lines().nth(number - 1).unwrap_or_default();
@@ -57,7 +57,7 @@ impl Postmaster {
         found.is_alive().then_some(found)
     }
 
-    /// Whether the process still exists and is still the server of this cluster.
+    /// Whether the process still exists and still runs on this cluster.
     pub(super) fn is_alive(&self) -> bool {
         process_exists(self.pid) && runs_on(self.pid, &self.cluster)
     }
@@ -70,18 +70,15 @@ impl Postmaster {
             Err(error) => Err(io::Error::from(error)).at("signal the server of", &self.cluster),
         }
     }
-}
 
-impl Postmaster {
-    /// Ends backends that are stopped (SIGSTOP, a debugger): they do not hear that they are to end,
-    /// and a shutdown would wait for them for ever. The server takes it for a crash of theirs, and
-    /// recovers at its next start.
+    /// Kills stopped backends (SIGSTOP, a debugger): they cannot react to a shutdown, which would
+    /// wait for ever. The server treats this as a crash and recovers at its next start.
     pub(super) fn kill_stopped_backends(&self) {
         if !self.is_alive() {
             return;
         }
         for pid in stopped_children(self.pid).into_iter().filter_map(to_pid) {
-            // One that went on by now has heard of the shutdown itself.
+            // An error is harmless: a backend that was continued meanwhile exits by itself.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
@@ -91,7 +88,7 @@ impl Postmaster {
 fn stopped_children(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let is_stopped = |child: &u32| {
-        // The state follows the name, which is in brackets and may hold anything.
+        // The state follows the name, which is in parentheses and may hold any character.
         fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| {
             stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
         })
@@ -105,30 +102,29 @@ fn stopped_children(_: u32) -> Vec<u32> {
     Vec::new()
 }
 
-/// Whether a pid file is there, that is, whether the last server did not end in order.
+/// Whether a pid file exists: the last server was not shut down cleanly, or still runs.
 pub(super) fn is_left_over(cluster: &Path) -> bool {
     file_in(cluster).exists()
 }
 
-/// Makes what a dead server left harmless. To be called only when [`Postmaster::of`] found none.
+/// Defuses the lock files of a dead server. Call it only after [`Postmaster::of`] found none.
 ///
-/// PostgreSQL believes a lock file when its pid is in use, by whichever program; after a restart
-/// of a container it often is. So the pid is replaced. The file is not removed: it also names the
-/// shared memory by which PostgreSQL notices backends of the dead server that still run, and that
-/// check must stay.
+/// PostgreSQL trusts a lock file if its pid is in use by any program, as is common after a restart
+/// of a container. So the pid is replaced. The file stays: it also names the shared memory by which
+/// PostgreSQL detects running backends of the dead server, and this check must stay.
 pub(super) fn disarm(cluster: &Path, socket_dir: &Path) -> Result<(), ClusterError> {
     let path = file_in(cluster);
     match read_if_there(&path)? {
         Some(text) if !text.contains('\n') => {
-            // Cut short by a power cut; PostgreSQL would refuse to read it for ever.
+            // Truncated by a power failure. PostgreSQL would refuse this file at every start.
             fs::remove_file(&path).at("remove", &path)?;
         }
         Some(text) => replace_pid(&path, &text)?,
         None => {}
     }
     let path = socket_dir.join(".s.PGSQL.5432.lock");
-    // The socket folder is this cluster's alone, so whoever the file names is not on this socket:
-    // it may be a copy, made along with the folder.
+    // The socket folder belongs to this cluster alone, so no process named here uses the socket.
+    // The file may have been copied with the folder.
     match read_if_there(&path)? {
         Some(text) => replace_pid(&path, &text),
         None => Ok(()),
@@ -143,13 +139,13 @@ fn read_if_there(path: &Path) -> Result<Option<String>, ClusterError> {
     }
 }
 
-/// Where the pid of a lock file is in use, puts one there that never is.
+/// If the pid of a lock file is in use, replaces it with a pid that never is.
 fn replace_pid(path: &Path, text: &str) -> Result<(), ClusterError> {
     let (pid, rest) = text.split_once('\n').unwrap_or((text, ""));
     if !pid.trim().parse().is_ok_and(process_exists) {
         return Ok(());
     }
-    // As root in the server user's folder, a link must not lead us to another file.
+    // A root process must not follow a link in the folder of the server's user.
     let no_link = OFlags::NOFOLLOW.bits().cast_signed();
     let mut options = OpenOptions::new();
     let file = options.write(true).truncate(true).custom_flags(no_link).open(path);
@@ -165,13 +161,13 @@ fn to_pid(pid: u32) -> Option<Pid> {
 }
 
 fn process_exists(pid: u32) -> bool {
-    // Not allowed to signal it is an answer, too: it exists.
+    // A refused signal also proves that the process exists.
     to_pid(pid).is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
-/// Whether the process was started on this cluster: its folder is one of the arguments. Unlike a
-/// process' working folder, arguments are readable without privileges, also in a container. A
-/// zombie has none.
+/// Whether the process was started on this cluster: the folder is one of its arguments. Unlike the
+/// working folder of a process, its arguments are readable without privileges, even in a container.
+/// A zombie has no arguments.
 #[cfg(target_os = "linux")]
 fn runs_on(pid: u32, cluster: &Path) -> bool {
     let wanted = cluster.as_os_str().as_encoded_bytes();

@@ -1,4 +1,4 @@
-//! Reaching a server that another instance runs, without taking its data folder.
+//! Connects to the server of another instance without locking its data folder.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use super::server_user::ServerUser;
 use super::socket_folder;
 use super::waiting::{blocking, wait_until};
 
-/// Whether a cluster was made in this data folder. Changes nothing.
+/// Whether this data folder has a cluster. Changes nothing.
 pub fn has_cluster(data_dir: &Path) -> Result<bool, ClusterError> {
     let path = cluster_in(data_dir);
     path.try_exists().at("look at", &path)
 }
 
-/// How to connect to the server of this data folder as [`SERVICE_ROLE`] while another instance
-/// holds the folder, waiting for one that is just starting. `None` when no server is ready in time.
+/// Options to connect as [`SERVICE_ROLE`] to the server of a data folder that another instance
+/// holds. Waits for a server that is starting. Returns `None` if no server is ready in time.
 ///
-/// The server stays the other instance's: it ends when that one stops.
+/// The other instance keeps control of the server, and stops it when it stops itself.
 ///
 /// # Errors
-/// [`ClusterError::WrongOwner`] when it is another user's, and
-/// [`ClusterError::SocketFolderNotPrivate`] when others could have put a socket there.
+/// [`ClusterError::WrongOwner`] if the cluster belongs to another user, and
+/// [`ClusterError::SocketFolderNotPrivate`] if others could have placed a socket there.
 pub async fn attach_running(
     data_dir: &Path,
     database: &str,
@@ -40,7 +40,7 @@ pub async fn attach_running(
     let socket_dir = postmaster.socket_dir;
     let options = options_for(&socket_dir, SERVICE_ROLE, database);
     blocking(move || {
-        // As root that is the server's own user, or root itself: both may make the socket.
+        // For root, this is the user of the server, or root itself. Both may create the socket.
         let user = ServerUser::choose(&cluster)?;
         socket_folder::check_private(&socket_dir, user)
     })

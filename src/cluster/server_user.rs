@@ -1,4 +1,4 @@
-//! Who the server's processes run as: us, or an unprivileged user when we are root.
+//! The user of the server's processes: our own, or an unprivileged one if we are root.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,13 +16,13 @@ use super::error::{AtPath, ClusterError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ServerUser {
     pub(super) uid: u32,
-    /// The group to switch to with the user; `None` where the user is ourselves.
+    /// The group to switch to together with the user; `None` if the user is our own.
     switch_to_group: Option<u32>,
 }
 
 impl ServerUser {
-    /// The owner of an existing cluster; for a new one ourselves, or as root `postgres` where
-    /// there is such a user, else `nobody` (PostgreSQL refuses to run as root).
+    /// The owner of an existing cluster. For a new cluster our own user, or as root `postgres`, or
+    /// `nobody` if there is no such user: PostgreSQL refuses to run as root.
     pub(super) fn choose(cluster: &Path) -> Result<Self, ClusterError> {
         let owner = match fs::metadata(cluster) {
             Ok(metadata) => Some((metadata.uid(), metadata.gid())),
@@ -45,13 +45,13 @@ impl ServerUser {
         }
     }
 
-    /// Whether this is another user than ourselves, which is so exactly when we are root.
+    /// Whether this is a user other than our own, which is the case exactly when we are root.
     pub(super) fn is_another(self) -> bool {
         self.switch_to_group.is_some()
     }
 
-    /// A command that runs as this user. It gets nothing of our environment, which may hold
-    /// secrets and `PG…` variables, and starts in `/`, since our own folder may be closed to it.
+    /// A command that runs as this user. It inherits no environment, which may hold secrets and
+    /// `PG…` variables. It starts in `/`, since our working folder may be closed to this user.
     pub(super) fn command(self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
@@ -62,7 +62,7 @@ impl ServerUser {
         command
     }
 
-    /// Makes this user the owner of a file or folder of ours.
+    /// Makes this user the owner of a file or folder that we own.
     pub(super) fn give(self, path: &Path) -> Result<(), ClusterError> {
         match self.switch_to_group {
             Some(gid) => lchown(path, Some(self.uid), Some(gid)).at("change the owner of", path),
@@ -70,7 +70,7 @@ impl ServerUser {
         }
     }
 
-    /// Checks that this user can pass through every folder on the way to `path`, and it itself.
+    /// Checks that this user can pass through every folder up to `path`, and through `path` itself.
     pub(super) fn check_reaches(self, path: &Path) -> Result<(), ClusterError> {
         match self.blocked_by(path) {
             Some(blocking) => {
@@ -81,14 +81,14 @@ impl ServerUser {
         }
     }
 
-    /// The same for what lies above `path`, which may not exist yet.
+    /// Checks the parent folders of `path`, which may not exist yet.
     pub(super) fn check_reaches_parent_of(self, path: &Path) -> Result<(), ClusterError> {
         let path = std::path::absolute(path).at("resolve", path)?;
         path.parent().map_or(Ok(()), |parent| self.check_reaches(parent))
     }
 
-    /// The first folder on the way to `path` that this user may not pass. Asks as that user, so
-    /// that access lists and the like count. Folders that do not exist yet do not block.
+    /// The first folder on the way to `path` that this user cannot pass. The test runs as this
+    /// user, so that access lists and the like count. Folders that do not exist yet do not block.
     pub(super) fn blocked_by(self, path: &Path) -> Option<PathBuf> {
         if !self.is_another() {
             return None;
@@ -113,7 +113,7 @@ impl ServerUser {
     }
 }
 
-/// Asks the `id` command, the one portable way to the user database without foreign code.
+/// Runs the `id` command, the only portable access to the user database without foreign code.
 fn id_of(which: &str, name: &str) -> Option<u32> {
     let output = Command::new("id").args([which, name]).stderr(Stdio::null()).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()

@@ -3,36 +3,36 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-/// Given on the command line, so that they hold whatever the cluster's own file says.
+/// Passed on the command line, which overrides the configuration file of the cluster.
 const SETTINGS: &[(&str, &str)] = &[
-    // Nobody reaches it over a network. The port only names the socket.
+    // No access over a network. The port is only part of the socket's name.
     ("listen_addresses", ""),
     ("port", "5432"),
-    // Beside the folder's mode 0700; a second lock on the same door.
+    // A second guard, beside the mode 0700 of the folder.
     ("unix_socket_permissions", "0700"),
-    // A change that was answered survives a crash. These are the defaults, stated here because
-    // everything else rests on them: no speed is worth one of them.
+    // An acknowledged change survives a crash. These are the defaults, stated here because
+    // everything else depends on them: no speed is worth giving one up.
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
-    // The service's pool is small (more connections make one hot row slower); the rest is room
-    // for a second instance, `psql` and a dump.
+    // The pool of the service is small (more connections make a hot row slower). The rest is for a
+    // second instance, `psql` and a dump.
     ("max_connections", "100"),
     // Holds the hot part of some million users; small enough for a laptop.
     ("shared_buffers", "256MB"),
-    // Checkpoints are rare, since after each the first change of a page writes the whole page
-    // into the log. The price is a longer recovery, some seconds for 2 GB. Segments up to the
-    // minimum are kept and used again, which saves the flushes of making new ones.
+    // Checkpoints are rare: after each of them, the first change of a page writes the whole page to
+    // the WAL. The price is a longer recovery, some seconds for 2 GB. Segments up to the minimum
+    // are reused, which saves the flushes for new ones.
     ("checkpoint_timeout", "15min"),
     ("max_wal_size", "2GB"),
     ("min_wal_size", "512MB"),
-    // The statements are a few microseconds long; compiling one takes milliseconds.
+    // A statement takes a few microseconds; compiling it takes milliseconds.
     ("jit", "off"),
-    // The service's transactions take milliseconds. One that waits this long has lost its client
-    // and must not keep the row lock of a hot account.
+    // The transactions of the service take milliseconds. One that idles this long has lost its
+    // client and must not keep the row lock of a hot account.
     ("idle_in_transaction_session_timeout", "15s"),
-    // The log shows what went wrong but never what was sent: neither statements nor parameters
-    // nor the row in a DETAIL line, which may hold an idempotency key.
+    // The log shows errors but no data: neither statements nor parameters nor the row in a DETAIL
+    // line, which may hold an idempotency key.
     ("log_min_messages", "warning"),
     ("log_min_error_statement", "panic"),
     ("log_error_verbosity", "terse"),
@@ -40,20 +40,20 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_min_duration_statement", "-1"),
     ("log_parameter_max_length", "0"),
     ("log_parameter_max_length_on_error", "0"),
-    // One file, the one that the service opened.
+    // A single log file, opened by the service.
     ("logging_collector", "off"),
     ("log_destination", "stderr"),
-    // The same stamps in every log and answer, wherever the machine stands.
+    // The same time stamps in every log and response, whatever the time zone of the machine.
     ("log_timezone", "UTC"),
     ("timezone", "UTC"),
     // Names the processes in `ps`.
     ("cluster_name", "plimsoll"),
-    // Left alone on purpose: `wal_compression` (costs processor time on every full page, and
-    // these are rare), `wal_level` (a replica or a base backup must stay possible), autovacuum
-    // (a hot row is pruned by its own updates).
+    // Deliberately left at their defaults: `wal_compression` (costs CPU time on every full page,
+    // and full pages are rare), `wal_level` (a replica or a base backup must stay possible),
+    // autovacuum (a hot row is pruned by its own updates).
 ];
 
-/// All settings in order; a later one wins over an earlier one of the same name.
+/// All settings in order; a later one overrides an earlier one of the same name.
 pub(super) fn all<'a>(
     socket_dir: &Path,
     extra: &'a [(String, String)],
@@ -64,7 +64,7 @@ pub(super) fn all<'a>(
     built_in.chain([socket]).chain(extra)
 }
 
-/// The setting is a list; in quotes a comma in the path separates nothing.
+/// The setting is a list. Quotes keep a comma in the path from separating entries.
 fn quoted(path: &Path) -> OsString {
     let path = path.to_string_lossy().replace('"', "\"\"");
     OsString::from(format!("\"{path}\""))

@@ -1,5 +1,5 @@
-//! The folder of the Unix socket: the lock on the door, since the server itself trusts whoever
-//! can open the socket.
+//! The folder of the Unix socket. Its mode is the access control: the server trusts every client
+//! of the socket.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -12,15 +12,15 @@ use super::error::{AtPath, ClusterError};
 use super::folder::DataFolder;
 use super::server_user::ServerUser;
 
-/// The longest path of a socket: Linux takes 107 bytes, macOS 103. The smaller one everywhere.
+/// The longest path of a socket: 107 bytes on Linux, 103 on macOS. The smaller one everywhere.
 const PATH_BYTES_MAX: usize = 103;
 
-/// What PostgreSQL adds to the folder's path.
+/// The name that PostgreSQL appends to the folder's path.
 const SOCKET_FILE: &str = "/.s.PGSQL.5432";
 
-/// Makes the socket folder, or checks the one that is there. It lies in the data folder where the
-/// path is short enough (and UTF-8, which the driver needs), else in `/tmp` under a name that follows
-/// from the data folder: the same in every run, whatever `TMPDIR` says, or nothing could re-attach.
+/// Creates the socket folder, or checks an existing one. It is in the data folder if the path is
+/// short enough and UTF-8, as the driver requires. Otherwise it is in `/tmp`, under a name derived
+/// from the data folder. It is the same in every run, whatever `TMPDIR` says, for the re-attaching.
 pub(super) fn prepare(folder: &DataFolder, user: ServerUser) -> Result<PathBuf, ClusterError> {
     let path = match folder.socket() {
         path if fits(&path) => path,
@@ -31,8 +31,8 @@ pub(super) fn prepare(folder: &DataFolder, user: ServerUser) -> Result<PathBuf, 
     Ok(path)
 }
 
-/// Checks that nobody but the server's user (and root) can get at the socket. A link is refused:
-/// where others may write, somebody could have laid it there beforehand.
+/// Checks that only the user of the server and root can reach the socket. A link is refused: in a
+/// folder that others can write to, an attacker could have placed it beforehand.
 pub(super) fn check_private(path: &Path, user: ServerUser) -> Result<(), ClusterError> {
     let found = fs::symlink_metadata(path).at("look at", path)?;
     let mode = found.mode() & 0o7777;
@@ -49,8 +49,8 @@ pub(super) fn check_private(path: &Path, user: ServerUser) -> Result<(), Cluster
     Err(ClusterError::SocketFolderNotPrivate { path: path.to_owned(), reason })
 }
 
-/// A short name for a path, the same in every run (FNV-1a, 64 bits). Not a secret, and two paths
-/// with one name only means that the second server finds the socket taken.
+/// A short name for a path, the same in every run (FNV-1a, 64 bits). It is no secret, and a
+/// collision is harmless: the second server finds the socket taken.
 pub(super) fn short_hash(path: &Path) -> String {
     let bytes = path.as_os_str().as_encoded_bytes();
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -66,7 +66,7 @@ fn make_private(path: &Path, user: ServerUser) -> Result<(), ClusterError> {
         Err(error) => return Err(error).at("create", path),
     }
     check_private(path, user)?;
-    // Also where a start as root ended between the creation and this line.
+    // Also repairs a start as root that ended between the creation and this line.
     user.give(path)
 }
 

@@ -1,4 +1,4 @@
-//! Versions of PostgreSQL: the oldest one supported, and how the programs report theirs.
+//! Versions of PostgreSQL.
 
 /// The oldest major version that is supported.
 pub(super) const OLDEST_MAJOR: u32 = 14;

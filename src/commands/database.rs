@@ -1,9 +1,9 @@
-//! The database of a command that ends by itself.
+//! The database of `migrate` and `verify`.
 //!
-//! With `DATABASE_URL` that is all. Without it, it is the private cluster: where a service runs on
-//! the data folder, its server is used beside it; where none does, the server is started and
-//! stopped again. While such a command holds the data folder, a service that is started on it says
-//! that the folder is in use.
+//! With `DATABASE_URL`, they connect to that server. Without it, they use the private cluster. If a
+//! service holds the data folder, they share its running server; otherwise they start the server
+//! and stop it afterwards. While such a command holds the data folder, a service that is started on
+//! it reports that the folder is in use.
 
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Duration, Instant};
@@ -13,11 +13,12 @@ use super::signals::Signals;
 use crate::cluster::{self, ClusterError, ClusterOptions, PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};
 
-/// How long to wait for the server of another instance before looking whether that one still runs.
+/// How long to wait for the server of another instance before checking whether it still holds the
+/// data folder.
 const ATTACH_STEP: Duration = Duration::from_millis(250);
 
-/// Runs `work` on the configured database. SIGINT and SIGTERM break it off, and a server that was
-/// started for it is stopped in either case.
+/// Runs `work` on the configured database. SIGINT and SIGTERM interrupt it. A server that was
+/// started for it is stopped in every case.
 pub(super) async fn on_database<T>(
     config: &Config,
     work: impl AsyncFnOnce(PgConnectOptions) -> Result<T, CommandError>,
@@ -37,7 +38,7 @@ pub(super) async fn on_database<T>(
     result
 }
 
-/// Refuses a data folder in which no cluster was made yet.
+/// Refuses a data folder without a cluster.
 pub(super) fn require_cluster(choice: &DatabaseChoice) -> Result<(), CommandError> {
     match choice {
         DatabaseChoice::Private(ClusterOptions { data_dir, .. })
@@ -49,8 +50,8 @@ pub(super) fn require_cluster(choice: &DatabaseChoice) -> Result<(), CommandErro
     }
 }
 
-/// Whoever holds the data folder may be starting, or stopping and let it go: both are looked at in
-/// turn until one of them works.
+/// Starts the private server, or attaches to the server of another instance. That instance may be
+/// starting or stopping, so both are attempted in turn until one succeeds.
 async fn reach(
     options: &ClusterOptions,
     patience: Duration,

@@ -1,4 +1,4 @@
-//! Why a command could not do its work.
+//! The error of a command.
 
 use std::io;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub enum CommandError {
     /// The database cannot be brought up to date.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is nothing to look at yet.
+    /// There is no cluster in the data folder.
     #[error(
         "there is no database in {} yet: `plimsoll migrate` makes it, and so does the first start \
          of the service", .0.display()
@@ -40,13 +40,13 @@ pub enum CommandError {
     /// Tables or columns are missing.
     #[error("the schema of the database is out of date: run `plimsoll migrate` first ({0})")]
     NoSchema(#[source] sqlx::Error),
-    /// The database failed in the middle.
+    /// The database failed during the check.
     #[error("the check was broken off: {0}")]
     BrokenOff(#[source] sqlx::Error),
-    /// What was found could not be printed.
+    /// The output could not be written.
     #[error("cannot write the report: {0}")]
     Output(#[source] io::Error),
-    /// A signal came first.
+    /// A signal stopped the command.
     #[error("interrupted by {0}")]
     Interrupted(&'static str),
     /// Signals cannot be received.

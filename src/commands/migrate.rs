@@ -8,11 +8,11 @@ use crate::config::Config;
 use crate::store::schema;
 use crate::store::session::Connector;
 
-/// Does what a start of the service does before it listens: runs the migrations that are missing
-/// and creates user 1 where there is none. Safe while services run, and to repeat.
+/// Runs the missing migrations and creates user 1 where there is none, like the start of the
+/// service. Safe to repeat, and safe while services run.
 ///
 /// # Errors
-/// Says in one line what is wrong; a migration that failed has changed nothing.
+/// The problem in one line. A migration that failed has changed nothing.
 pub async fn migrate(config: &Config, to: &mut impl Write) -> Result<(), CommandError> {
     on_database(config, async |options| {
         let connector = Connector::new(options, config.pool.session);

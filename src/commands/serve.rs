@@ -7,12 +7,12 @@ use super::signals::Signals;
 use crate::config::Config;
 use crate::service::Service;
 
-/// Starts the service and serves until SIGINT or SIGTERM, then stops in order.
+/// Starts the service, serves until SIGINT or SIGTERM, then shuts down gracefully.
 ///
 /// # Errors
-/// [`CommandError::Start`] with the reason; nothing is left running then.
+/// [`CommandError::Start`] with the reason. Then nothing is left running.
 pub async fn serve(config: &Config) -> Result<(), CommandError> {
-    // Before anything is started, so that no signal finds a half-started service unprepared.
+    // First, so that a signal during the start does not kill a half-started service.
     let mut signals = Signals::listen()?;
     let service = Service::start(config).await?;
     let signal = signals.next().await;

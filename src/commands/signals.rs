@@ -4,7 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::CommandError;
 
-/// SIGINT and SIGTERM. From [`Signals::listen`] on they no longer end the process by themselves.
+/// SIGINT and SIGTERM. After [`Signals::listen`] they no longer kill the process.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -19,7 +19,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one and returns its name.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",

@@ -1,4 +1,4 @@
-//! `plimsoll verify`: checks the database once and says what it found.
+//! `plimsoll verify`: checks the database once and prints the report.
 
 use std::io::{self, Write};
 
@@ -23,13 +23,13 @@ pub enum Format {
 /// Checks all invariants, prints the report, and returns whether all of them hold.
 ///
 /// # Errors
-/// When it could not check or not print: then nothing is known.
+/// When the check or the printing failed. Then nothing is known about the invariants.
 pub async fn verify(
     config: &Config,
     format: Format,
     to: &mut impl Write,
 ) -> Result<bool, CommandError> {
-    // To look must not create.
+    // A check must not create a database.
     require_cluster(&config.database)?;
     let report = on_database(config, async |options| check(options, config).await).await?;
     print(&report, format, to).map_err(CommandError::Output)?;
@@ -37,7 +37,7 @@ pub async fn verify(
 }
 
 async fn check(options: PgConnectOptions, config: &Config) -> Result<Report, CommandError> {
-    // Statements over everything are slow by nature; the log need not quote them.
+    // Statements over all rows are slow by nature; the log need not quote them.
     let options = options.application_name("plimsoll verify").disable_statement_logging();
     let connecting = timeout(config.pool.connect, options.connect());
     let mut connection = match connecting.await {
@@ -47,7 +47,7 @@ async fn check(options: PgConnectOptions, config: &Config) -> Result<Report, Com
         }
     };
     let report = verify::verify(&mut connection).await.map_err(CommandError::checking)?;
-    // The report is whole; a connection that does not close in order changes nothing about it.
+    // The report is complete, so a failure to close the connection does not matter.
     let _ = connection.close().await;
     Ok(report)
 }

@@ -1,15 +1,14 @@
-//! The journal against itself, and its end against the users. One walk over both.
+//! Checks each journal for consistency, and its last row against the user, in one pass.
 
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 
 use super::report::{Findings, Kind};
 
-/// Walks each user's journal in order and compares its end with the user's row.
+/// Walks each user's journal in order and compares its last row with the user's row.
 ///
-/// A user without journal rows is held against an empty journal, which ends at version 0 with a
-/// balance of 0. Where a row is missing, the row after it is not also blamed for its balance: what
-/// came before it is not known.
+/// A user without journal rows is compared with version 0 and balance 0. After a missing row, the
+/// balance of the next row is not reported as well, since the balance before it is unknown.
 pub(super) async fn check(
     snapshot: &mut PgConnection,
     findings: &mut Findings,
@@ -24,15 +23,15 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// `walk` follows the order of the primary key, so it is an index scan or one sort, and it is read
-/// once. Only its suspect rows and the last row of each user go on to the join: `last_of` is the user
-/// at the last row and null before it, which makes the condition a plain equality, all that a full
-/// join can do.
+/// `walk` follows the order of the primary key: an index scan or one sort, read once. Only suspect
+/// rows and the last row of each user reach the join. `last_of` is the user in the last row and
+/// null before, so that the join condition is a plain equality, as a full join requires.
 ///
-/// It only has to find every row that may be wrong; which invariants are broken is decided here, in
-/// wider numbers. So the sum needs no `numeric`, which would take a third of the time: the
-/// difference of two balances that are not below zero cannot overflow, and all others are suspect.
-/// Versions are distinct and ascend, so the one before a row is not the greatest number there is.
+/// The statement only has to find every row that may be wrong. Rust decides in wider numbers which
+/// invariants are broken, so the sum needs no `numeric`, which would take a third of the time. The
+/// difference of two balances at or above zero cannot overflow; rows with other balances are
+/// suspect. `version_before + 1` cannot overflow: versions are distinct and ascend, so a version
+/// before another one is never the greatest number.
 const WALK: &str = r"
 WITH walk AS (
     SELECT
@@ -78,11 +77,11 @@ WHERE j.is_suspect
 ORDER BY user_id, version
 ";
 
-/// A row of the journal, or a user without any, of which something may be wrong.
+/// A journal row that may be wrong, or a user without journal rows who may be wrong.
 #[derive(sqlx::FromRow)]
 struct Suspect {
     user_id: i64,
-    /// Only looked up at the journal's end.
+    /// Valid only in the last row of a journal.
     user_exists: bool,
     user_version: i64,
     user_balance: i64,
@@ -91,16 +90,16 @@ struct Suspect {
     balance: i64,
     version_before: i64,
     balance_before: i64,
-    /// False for a user whose journal is empty.
+    /// False for a user without journal rows.
     has_change: bool,
-    /// It is the last row of its user, or there is none.
+    /// Whether this is the last row of its user, or the journal is empty.
     journal_ends: bool,
 }
 
 fn report_change(row: &Suspect, findings: &mut Findings) {
     let Suspect { version, amount, balance, version_before, balance_before, .. } = *row;
     let mut add = |kind, sentence| findings.add(kind, row.user_id, Some(version), sentence);
-    // Wider than what is stored, so that no wrong number overflows here.
+    // Wider than the columns, so that no wrong number overflows here.
     let sum = i128::from(balance_before) + i128::from(amount);
     if i128::from(version) != i128::from(version_before) + 1 {
         add(

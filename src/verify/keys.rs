@@ -1,26 +1,26 @@
-//! The stored outcomes of keys against the journal.
+//! Checks the stored keys against the journal.
 //!
-//! # What is not checked, because it cannot be known
-//! Keys expire, may then be used again, and leave journal rows that carry them. So:
-//! - A journal row with a key that is not stored is no violation: the key expired.
-//! - A *refused* key says nothing about journal rows that carry it: they may be of an earlier use.
-//!   Only the two `created_at` could tell which came first, and these are the clock at the *start*
-//!   of two transactions: on a clock that was set back, after a fail-over, or with an expiry that
-//!   is shorter than a wait for a lock, a sound database would be called broken.
+//! # What cannot be checked
+//! Keys expire and may then be used again, while the journal keeps the rows of the earlier use. So:
+//! - A journal row whose key is not stored is no violation: the key has expired.
+//! - A *refused* key proves nothing about journal rows with this key: they may be of an earlier
+//!   use. Only the two `created_at` could tell which came first, and each is the clock at the
+//!   *start* of its transaction. A sound database would fail the check after a clock was set back,
+//!   after a fail-over, or with an expiry shorter than a wait for a lock.
 //!
-//! An *accepted* key can be held to "at most once" without any clock, see [`check_accepted`].
+//! For an *accepted* key, "at most once" can be checked without a clock: see [`check_accepted`].
 
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 
 use super::report::{Findings, Kind};
 
-/// Holds each key whose change was accepted against the *newest* journal row that carries it.
+/// Compares each key of an accepted change with the *newest* journal row that has this key.
 ///
-/// The newest, since a later change with the same key would be a second one. Why no sound database
-/// has one: the stored key is that of the last use, for a new use can only be stored after the one
-/// before has expired. Key, journal row and user are written in one transaction, and the user's row
-/// lock makes versions ascend in the order of commits. So the last use has the highest version.
+/// A later change with the same key would be a second one. A sound database has none: a key is
+/// stored again only after its earlier use has expired, so the stored key is that of the last use.
+/// Key, journal row and user are written in one transaction, and the lock of the user's row makes
+/// versions ascend in commit order. So the last use has the highest version.
 pub(super) async fn check_accepted(
     snapshot: &mut PgConnection,
     findings: &mut Findings,
@@ -40,9 +40,9 @@ pub(super) async fn check_accepted(
     Ok(())
 }
 
-/// In two steps, so that the sort of texts (slow in most locales) and the grouping see only what is
-/// wrong: first the keys that meet no change or another one (mostly none), then of these those that
-/// do not meet their own one after it.
+/// Two steps keep the sort of texts (slow in most locales) and the grouping small. The first finds
+/// keys without a change or with a different change (mostly none). The second drops those whose own
+/// change comes after the different one.
 const ACCEPTED_KEYS: &str = r"
 WITH doubtful AS (
     SELECT k.user_id, k.key, k.amount, k.balance, c.version AS other_version
@@ -73,12 +73,12 @@ struct AcceptedKey {
     key: String,
     amount: i64,
     balance: i64,
-    /// Of the newest other change that carries the key.
+    /// The version of the newest different change with this key.
     version: Option<i64>,
 }
 
-/// Holds each key of a creation against the user that it made: the user exists, and an opening
-/// balance above zero is the first row of the journal.
+/// Compares each key of a creation with its user: the user exists, and an opening balance above
+/// zero is the first row of the journal.
 pub(super) async fn check_creations(
     snapshot: &mut PgConnection,
     findings: &mut Findings,
@@ -99,8 +99,8 @@ pub(super) async fn check_creations(
     Ok(())
 }
 
-/// An opening of zero leaves no row: then version 1, if any, is the first change. The keys are read
-/// apart, since they do not shard with the users.
+/// An opening of zero writes no journal row: version 1, if any, is then the first change. The keys
+/// are read in a CTE of their own, since they do not shard with the users.
 const CREATION_KEYS: &str = r"
 WITH made AS MATERIALIZED (
     SELECT user_id, key, balance FROM user_creation_keys

@@ -1,24 +1,23 @@
 //! `plimsoll verify`: proves that the journal and the balances agree.
 //!
-//! Every invariant is checked, not a sample, and none is taken from the schema's constraints: a
-//! constraint says what could be written, not what a restored dump or an edit by hand has left.
+//! Every invariant is checked on every row. None is inferred from the constraints of the schema: a
+//! constraint limits what can be written, not what a restored dump or a manual edit has left.
 //!
 //! # One snapshot
-//! All statements run in one `REPEATABLE READ READ ONLY` transaction. So they see one moment, and
-//! an approach that commits balance, journal row and key together is seen in full or not at all,
-//! however busy the service is. Nothing is locked against writers: `verify` takes only the locks of
-//! a `SELECT`.
+//! All statements run in one `REPEATABLE READ READ ONLY` transaction, so they see one moment of the
+//! database. A commit of balance, journal row and key is visible in full or not at all, even under
+//! load. Writers are never blocked: `verify` takes only the locks of a `SELECT`.
 //!
-//! # What it costs
-//! The snapshot is held for as long as the check takes: on two cores about a second for a million
-//! journal rows, and another one or two where a million keys are stored ([`Report::snapshot_ms`]
-//! says how long it was). For that time no dead version of a hot row can be pruned, so its changes
-//! get slower the longer it lasts, and are fast again with the first ones afterwards. A second of it
-//! does not show: one row changed 3,700 times a second by 8 sessions stayed within its noise. For
-//! hundreds of millions of rows check a standby, where it is allowed as well.
+//! # Cost
+//! The check holds its snapshot to the end ([`Report::snapshot_ms`]). On two cores, a million
+//! journal rows take about a second, and a million stored keys one or two more. Meanwhile the
+//! server cannot prune dead versions of a hot row, so changes of this row get slower with time.
+//! They are fast again right after the check. One second has no measurable effect: a row with 3,700
+//! changes a second by 8 sessions stayed within its noise. For hundreds of millions of rows, check
+//! a standby; `verify` runs there as well.
 //!
-//! No index exists for its sake. Each statement reads its tables once or twice, and only what is
-//! wrong leaves the server.
+//! No index exists only for `verify`. Each statement reads its tables once or twice, and only
+//! violations leave the server.
 
 mod journal;
 mod keys;
@@ -35,13 +34,13 @@ pub use report::{FIRST_MAX, Found, Kind, Report, Verdict, Violation};
 use report::Findings;
 use totals::Totals;
 
-/// Checks all invariants in one snapshot, which it holds for the whole time.
+/// Checks all invariants in one snapshot, which is held to the end.
 ///
-/// What it finds is in the report; an error only means that it could not look. Dropping the future
-/// leaves a statement running on the connection: close the connection, too.
+/// The report lists the violations; an error means only that the check failed to run. Dropping the
+/// future leaves a statement running on the connection: close the connection, too.
 ///
 /// # Errors
-/// Whatever the database answers; without the schema that is SQLSTATE 42P01 (no such table).
+/// The error of the database. A missing schema is SQLSTATE 42P01 (no such table).
 pub async fn verify(connection: &mut PgConnection) -> Result<Report, sqlx::Error> {
     let started = Instant::now();
     let mut snapshot =
@@ -56,8 +55,9 @@ pub async fn verify(connection: &mut PgConnection) -> Result<Report, sqlx::Error
     Report::new(&totals, started.elapsed(), findings)
 }
 
-/// For this transaction only: a service's time limit is not meant for a walk over everything, sorts
-/// of some million rows stay in memory, and compiling the statements takes longer than it saves.
+/// Settings for this transaction only. The service's time limit does not suit a scan of all rows,
+/// sorts of some million rows should stay in memory, and compiling the statements costs more time
+/// than it saves.
 async fn tune(snapshot: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
         r"

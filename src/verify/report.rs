@@ -1,4 +1,4 @@
-//! What `verify` found: totals, and violations by kind with the first few of each.
+//! The report of `verify`: totals, and violations by kind with the first few of each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,11 +8,11 @@ use serde::{Serialize, Serializer};
 
 use super::totals::Totals;
 
-/// How many violations of each kind are kept; all are counted. A database in which everything is
-/// wrong must still fit into memory and on a screen.
+/// How many violations of each kind are stored; all are counted. The report must fit into memory
+/// and on a screen even if every row is wrong.
 pub const FIRST_MAX: usize = 20;
 
-/// The result of a whole check: of one moment in the database.
+/// The result of a complete check, of one moment in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -24,22 +24,22 @@ pub struct Report {
     pub changes: u64,
     /// How many keys are stored, of changes and of creations.
     pub keys: u64,
-    /// In minor units. In JSON a string: it may be beyond what other programs take for a number.
+    /// In minor units. A string in JSON, since it may exceed the numbers of other programs.
     #[serde(serialize_with = "as_text")]
     pub sum_of_balances: i128,
     /// How long the snapshot was held, in milliseconds.
     pub snapshot_ms: u64,
-    /// By kind; the kinds that were not found are left out.
+    /// By kind; kinds without a violation are left out.
     pub violations: Vec<Found>,
 }
 
-/// What a check says in one word.
+/// Pass or fail of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// All invariants hold.
     Pass,
-    /// At least one is broken.
+    /// At least one invariant is broken.
     Fail,
 }
 
@@ -48,50 +48,50 @@ pub enum Verdict {
 pub struct Found {
     /// Which invariant is broken.
     pub kind: Kind,
-    /// How often.
+    /// How many violations there are.
     pub count: u64,
-    /// The first ones by user and version, at most [`FIRST_MAX`].
+    /// The first violations by user and version, at most [`FIRST_MAX`].
     pub first: Vec<Violation>,
 }
 
 /// One place where an invariant is broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// Whose journal, balance or key it is. The user may not exist: that is one of the kinds.
+    /// The user of the journal, balance or key. The user may not exist: that is one of the kinds.
     pub user: i64,
-    /// The version that it is about, where it is about one.
+    /// The version concerned, if any.
     pub version: Option<i64>,
-    /// The figures that do not agree.
+    /// The figures that disagree.
     pub sentence: String,
 }
 
-/// The invariants that can be broken. The order is that of the report: the gravest first.
+/// The invariants that can be broken, in the order of the report: the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A user's balance is below zero.
     BalanceBelowZero,
-    /// A user's balance is not the one that the journal ends with.
+    /// A user's balance differs from the last balance of the journal.
     BalanceMismatch,
-    /// A user's version is not the one that the journal ends with.
+    /// A user's version differs from the last version of the journal.
     VersionMismatch,
     /// A version is missing before this one.
     VersionGap,
-    /// A journal row's balance is not the one before it plus its amount.
+    /// A journal row's balance differs from the balance before it plus its amount.
     WrongSum,
     /// A journal row has a balance below zero.
     JournalBelowZero,
-    /// A journal row changes nothing.
+    /// A journal row has an amount of zero.
     ZeroAmount,
-    /// There are journal rows of a user who does not exist.
+    /// Journal rows belong to a user who does not exist.
     NoSuchUser,
-    /// An accepted key is not that of the newest change that carries it.
+    /// An accepted key differs from the newest change with this key, or has no change.
     KeyWithoutChange,
-    /// The key of a creation has another user than the one there is.
+    /// The key of a creation disagrees with its user, or the user does not exist.
     CreationWithoutUser,
 }
 
 impl Kind {
-    /// The name for programs: the kind as JSON has it.
+    /// The name for programs, as in JSON.
     pub fn slug(self) -> &'static str {
         match self {
             Self::BalanceBelowZero => "balance-below-zero",
@@ -114,7 +114,7 @@ impl Serialize for Kind {
     }
 }
 
-/// In the singular, to be read after a count.
+/// In the singular, to follow a count.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -162,7 +162,7 @@ impl Report {
     }
 }
 
-/// Counts violations by kind while they come in.
+/// Collects violations by kind during the check.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     by_kind: BTreeMap<Kind, Found>,

@@ -1,4 +1,4 @@
-//! The report for people: the verdict first, then the totals, then what is wrong.
+//! The report for people: the verdict, then the totals, then the violations.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// As it reads in a verdict: `3 × gap in a journal`.
+/// As in the verdict: `3 × gap in a journal`.
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} × {}", self.count, self.kind)

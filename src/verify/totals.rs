@@ -1,4 +1,4 @@
-//! How much there is, in the same snapshot as what is wrong.
+//! The totals of the database, read in the snapshot of the check.
 
 use sqlx::PgConnection;
 
@@ -7,7 +7,7 @@ pub(super) struct Totals {
     pub(super) users: i64,
     pub(super) changes: i64,
     pub(super) keys: i64,
-    /// In decimal: it may be beyond 64 bits.
+    /// In decimal, since it may exceed 64 bits.
     pub(super) sum_of_balances: String,
 }
 
