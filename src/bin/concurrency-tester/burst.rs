@@ -1,5 +1,5 @@
-//! The burst: opens all connections, holds every request until all are ready, releases them
-//! together.
+//! The burst: opens all connections, holds every request until all connections are ready, then
+//! releases the requests together.
 
 mod opening;
 mod share;
@@ -14,55 +14,54 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::client::{Client, Connection};
-use crate::failure::Failure;
-use crate::flags::{LineUp, Plan};
+use crate::flags::{ApproachSet, Plan};
 use crate::progress::Phase;
 use crate::reply::Reply;
+use crate::run_error::RunError;
 use share::{Share, Timed};
 
-/// Three digits of a latency are kept: more than any two runs have in common.
+/// Latencies keep three digits: two runs never agree on more.
 const LATENCY_DIGITS: u8 = 3;
 
-/// One day, the longest time-out there is.
+/// One day, the longest time-out that the flags allow.
 const LATENCY_US_MAX: u64 = 24 * 60 * 60 * 1_000_000;
 
-/// What came of one burst.
+/// The replies and timings of one burst.
 #[derive(Debug)]
 pub(crate) struct Burst {
-    /// One for each request, in the order of their numbers.
+    /// One for each request, in order of their numbers.
     pub(crate) replies: Vec<Reply>,
-    /// Microseconds, of the requests that got a whole answer: from the release for the first of
-    /// each connection, from its own sending for the others.
+    /// In microseconds, of the requests with a whole answer. The first request of a connection is
+    /// measured from the release, each later one from its own sending.
     pub(crate) latency_us: Histogram<u64>,
-    /// From the release to the last answer, or to when it was given up.
+    /// From the release to the last answer or time-out.
     pub(crate) took: Duration,
     /// How long it took to open all connections.
     pub(crate) connecting_took: Duration,
-    /// Attempts to connect beyond one for each connection.
+    /// Attempts to connect beyond the first of each connection.
     pub(crate) reconnects: u64,
 }
 
-/// Sends the plan's requests through one approach, or through several at once. The future may be
-/// dropped: all of its connections are closed then.
+/// Sends the plan's requests through the approaches of the set. The future may be dropped, which
+/// closes all connections.
 ///
 /// # Errors
-/// Only before the release: when the connections cannot be opened. After it, whatever goes wrong
-/// is a reply.
+/// Connections that cannot be opened, before the release. Any later error becomes a [`Reply`].
 pub(crate) async fn fire(
     client: &Arc<Client>,
-    line_up: &LineUp<'_>,
+    approach_set: &ApproachSet<'_>,
     plan: &Plan,
-) -> Result<Burst, Failure> {
+) -> Result<Burst, RunError> {
     let reconnects = Arc::new(AtomicU64::new(0));
-    let phase = Phase::start(format!("{}: connections", line_up.name), plan.connections);
+    let phase = Phase::start(format!("{}: connections", approach_set.name), plan.connections);
     let connecting_since = Instant::now();
     let connections = opening::open_all(client, plan, &phase, &reconnects).await?;
     let connecting_took = connecting_since.elapsed();
     phase.finish(connecting_took);
 
-    let phase = Phase::start(format!("{}: answers", line_up.name), plan.requests);
-    let volley = Volley { client, line_up, plan, phase: &phase, reconnects: &reconnects };
-    let (released, timed) = volley.release(connections).await;
+    let phase = Phase::start(format!("{}: answers", approach_set.name), plan.requests);
+    let sender = Sender { client, approach_set, plan, phase: &phase, reconnects: &reconnects };
+    let (released, timed) = sender.send_all(connections).await;
     let took = timed
         .iter()
         .map(|timed| timed.ended)
@@ -78,21 +77,22 @@ pub(crate) async fn fire(
     })
 }
 
-struct Volley<'a> {
+struct Sender<'a> {
     client: &'a Arc<Client>,
-    line_up: &'a LineUp<'a>,
+    approach_set: &'a ApproachSet<'a>,
     plan: &'a Plan,
     phase: &'a Phase,
     reconnects: &'a Arc<AtomicU64>,
 }
 
-impl Volley<'_> {
-    /// Lines all connections up behind one gate, opens it, and waits for all replies.
-    async fn release(&self, connections: Vec<Connection>) -> (Instant, Vec<Timed>) {
+impl Sender<'_> {
+    /// Starts a task for each connection, releases all tasks together, and waits for all replies.
+    /// Returns the instant of the release as well.
+    async fn send_all(&self, connections: Vec<Connection>) -> (Instant, Vec<Timed>) {
         let (gate, at_the_gate) = watch::channel(None);
         let mut shares = JoinSet::new();
         let step = connections.len();
-        let approaches = self.line_up.approaches.iter().cycle();
+        let approaches = self.approach_set.approaches.iter().cycle();
         for ((first, connection), approach) in connections.into_iter().enumerate().zip(approaches) {
             let share = Share {
                 client: Arc::clone(self.client),
@@ -117,7 +117,7 @@ async fn collect(mut shares: JoinSet<Vec<(usize, Timed)>>, requests: usize) -> V
     let mut all: Vec<Option<Timed>> = Vec::new();
     all.resize_with(requests, || None);
     while let Some(share) = shares.join_next().await {
-        // A task of ours that panics is a bug of ours: it must not pass for a missing answer.
+        // A panic here is a bug of the tester: it must not look like a missing answer.
         for (number, timed) in share.expect("a share of the burst does not panic") {
             all[number] = Some(timed);
         }

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection and the requests that go over it.
+//! Opens HTTP/1.1 connections to the service and sends requests over them.
 
 use std::error::Error;
 use std::io;
@@ -15,22 +15,22 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::failure::Failure;
 use crate::reply::Reply;
+use crate::run_error::RunError;
 use crate::target::Target;
 
 /// Room for the head of an answer, and for reading its body piece by piece. Every idle connection
-/// holds one such buffer, and the service has to fit beside 10,000 of them.
+/// holds such a buffer: 10,000 of them and the service must fit into memory together.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// A right body has at most 34 bytes; what a wrong one has beyond this is not worth the memory.
+/// A correct body has at most 34 bytes. Longer bodies are wrong and are truncated to this length.
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
-/// One attempt to connect. Beyond the 3 s after which a lost SYN is sent for the second time, but
-/// no endless wait for an address that swallows packets.
+/// Limits one attempt to connect. A lost SYN is sent for the second time after 3 s, so the limit is
+/// longer. An address that drops packets must not block forever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Knows where the service is and how a request looks.
+/// Builds requests for the service and opens connections to it.
 #[derive(Debug)]
 pub(crate) struct Client {
     address: SocketAddr,
@@ -39,7 +39,7 @@ pub(crate) struct Client {
     authorization: Option<HeaderValue>,
 }
 
-/// A change as the contract wants it; the fields are in the order of its bytes on the wire.
+/// The request body of a change. The order of the fields is their order on the wire.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ChangeBody {
@@ -48,15 +48,15 @@ struct ChangeBody {
 }
 
 impl Client {
-    /// Looks the address up and keeps the first one that takes a connection.
+    /// Resolves the host name and keeps the first address that accepts a connection.
     ///
     /// # Errors
-    /// [`Failure::Unreachable`] when none does.
-    pub(crate) async fn reach(
+    /// [`RunError::Unreachable`] if no address does.
+    pub(crate) async fn resolve(
         target: &Target,
         authorization: Option<HeaderValue>,
-    ) -> Result<Self, Failure> {
-        let unreachable = |why: String| Failure::Unreachable { url: target.to_string(), why };
+    ) -> Result<Self, RunError> {
+        let unreachable = |why: String| RunError::Unreachable { url: target.to_string(), why };
         let host = HeaderValue::from_str(&target.authority)
             .map_err(|error| unreachable(error.to_string()))?;
         let look_up = tokio::net::lookup_host(&target.address);
@@ -74,7 +74,7 @@ impl Client {
         Err(unreachable(why))
     }
 
-    /// The address of the service as it was given.
+    /// The address of the service as given on the command line.
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }
@@ -82,7 +82,7 @@ impl Client {
     /// Opens a connection that is ready for its first request.
     ///
     /// # Errors
-    /// Whatever the system says about connecting.
+    /// The system's error from connecting.
     pub(crate) async fn open(&self) -> io::Result<Connection> {
         let stream = connect(self.address).await?;
         let (mut sender, driver) = http1::Builder::new()
@@ -91,7 +91,7 @@ impl Client {
             .await
             .map_err(io::Error::other)?;
         let driver = tokio::spawn(async move {
-            // Whoever waits for an answer is told the same.
+            // `send_request` returns the same error.
             let _ = driver.await;
         });
         let ready = sender.ready().await;
@@ -115,14 +115,14 @@ impl Client {
     }
 }
 
-/// An open connection; dropping it closes it, whatever is still under way.
+/// An open connection. Dropping it closes it and aborts the request in flight.
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
 }
 
 impl Connection {
-    /// Sends one request and waits for its whole answer; the caller limits the time.
+    /// Sends one request and waits for its whole answer. The caller sets the time-out.
     pub(crate) async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Reply {
         let answer = async {
             let response = self.sender.send_request(request).await?;
@@ -133,7 +133,7 @@ impl Connection {
         })
     }
 
-    /// Waits until another request can be sent; false if the connection has ended.
+    /// Waits until another request can be sent. False if the connection has closed.
     pub(crate) async fn ready(&mut self) -> bool {
         self.sender.ready().await.is_ok()
     }
@@ -155,14 +155,14 @@ async fn read(response: Response<Incoming>) -> hyper::Result<Reply> {
     let status = response.status().as_u16();
     let mut incoming = response.into_body();
     let mut body = Vec::new();
-    // To the end, even if the rest is thrown away: only then was the answer whole.
+    // Read to the end even if the rest is discarded: otherwise the answer may be incomplete.
     while let Some(frame) = incoming.frame().await {
         if let Ok(piece) = frame?.into_data() {
             let room = BODY_BYTES_MAX - body.len();
             body.extend_from_slice(&piece[..piece.len().min(room)]);
         }
     }
-    // A copy of its own size: the piece itself would keep the whole read buffer alive.
+    // Copied to its exact size: the received piece would keep the whole read buffer alive.
     Ok(Reply::Answer { status, body: body.into_boxed_slice() })
 }
 

@@ -1,4 +1,4 @@
-//! The look behind the answers: the database of the service, where it is given.
+//! Checks the database of the service, if its URL is given.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 use tokio::time::timeout;
 
-use crate::failure::Failure;
+use crate::run_error::RunError;
 
 /// One connection to the database, for the whole run.
 pub(crate) struct Database {
     connection: PgConnection,
-    /// For connecting, and for each look.
+    /// The time-out for connecting, and for each query.
     limit: Duration,
 }
 
@@ -20,36 +20,36 @@ impl Database {
     /// Connects.
     ///
     /// # Errors
-    /// [`Failure::Database`].
-    pub(crate) async fn reach(
+    /// [`RunError::Database`], [`RunError::DatabaseTooSlow`].
+    pub(crate) async fn connect(
         options: &PgConnectOptions,
         limit: Duration,
-    ) -> Result<Self, Failure> {
-        // A check of everything is a slow statement by nature: nothing to warn of.
+    ) -> Result<Self, RunError> {
+        // Statements that check all rows are slow by nature: sqlx must not warn about them.
         let options =
             options.clone().application_name("concurrency-tester").disable_statement_logging();
         let connection = within(limit, options.connect()).await?;
         Ok(Self { connection, limit })
     }
 
-    /// Makes sure that it is the database of the service: the balance that was just set is there.
-    /// A check of some other database would pass, and say nothing.
+    /// Makes sure that this is the service's database: it must have the balance that was just set.
+    /// Without this check, `verify` of some other database would pass and prove nothing.
     ///
     /// # Errors
-    /// [`Failure::OtherDatabase`] when it is not there.
-    pub(crate) async fn expect_balance(&mut self, user: i64, balance: i64) -> Result<(), Failure> {
+    /// [`RunError::OtherDatabase`] if the balance is another one or missing.
+    pub(crate) async fn expect_balance(&mut self, user: i64, balance: i64) -> Result<(), RunError> {
         let query = sqlx::query_scalar("SELECT balance FROM users WHERE id = $1").bind(user);
         let found: Option<i64> =
             within(self.limit, query.fetch_optional(&mut self.connection)).await?;
         match found {
             Some(found) if found == balance => Ok(()),
-            _ => Err(Failure::OtherDatabase { user, balance }),
+            _ => Err(RunError::OtherDatabase { user, balance }),
         }
     }
 
-    /// Checks everything, of all users, as `plimsoll verify` does.
-    pub(crate) async fn verify(&mut self) -> Result<Report, Failure> {
-        // Boxed: it is large, and rare.
+    /// Checks the data of all users, as `plimsoll verify` does.
+    pub(crate) async fn verify(&mut self) -> Result<Report, RunError> {
+        // Boxed because the future is large and rarely needed.
         within(self.limit, Box::pin(verify(&mut self.connection))).await
     }
 }
@@ -57,9 +57,9 @@ impl Database {
 async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, Failure> {
+) -> Result<T, RunError> {
     match timeout(limit, work).await {
-        Ok(result) => result.map_err(Failure::Database),
-        Err(_) => Err(Failure::DatabaseTooSlow { limit }),
+        Ok(result) => result.map_err(RunError::Database),
+        Err(_) => Err(RunError::DatabaseTooSlow { limit }),
     }
 }

@@ -1,9 +1,9 @@
-//! The judgement: a pure function over the answers of one burst.
+//! Checks the answers of one burst, as a pure function.
 //!
-//! All requests ask for the same change, so the order in which they were served does not matter:
-//! whatever it was, the k-th accepted one must have been answered `start + k × amount`, and
-//! refusals begin where the next change would go below zero. So the accepted balances are known
-//! in advance, each must appear exactly once, and nothing else may.
+//! All requests ask for the same change, so the order in which they were served does not matter.
+//! In any order, the answer to the k-th accepted request must be `start + k × amount`, and
+//! refusals begin where the next change would go below zero. So the accepted balances are known in
+//! advance: each must appear exactly once, and no other balance may appear.
 
 mod violation;
 
@@ -17,7 +17,7 @@ use plimsoll::verify::Report;
 use crate::reply::{REFUSAL, Reply};
 use violation::Tally;
 
-/// What a burst does: every request changes `start`, and what comes of it, by `amount`.
+/// The change that a burst makes: each request adds `amount` to a balance that begins at `start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terms {
     /// The balance before the burst in minor units; not negative.
@@ -27,8 +27,8 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// How many of `requests` must be accepted: all deposits, and as many withdrawals as the
-    /// balance can pay.
+    /// How many of `requests` must be accepted: all deposits, or as many withdrawals as the balance
+    /// can pay.
     pub(crate) fn acceptable(&self, requests: usize) -> usize {
         if self.amount > 0 {
             return requests;
@@ -37,8 +37,8 @@ impl Terms {
         usize::try_from(affordable).map_or(requests, |affordable| affordable.min(requests))
     }
 
-    /// The balance after `accepted` changes. Wider than a balance: it is also asked for sums that
-    /// do not fit.
+    /// The balance after `accepted` changes. The type is wider than a balance because callers also
+    /// compute sums that do not fit into 64 bits.
     pub(crate) fn balance_after(&self, accepted: usize) -> i128 {
         // A usize has at most 64 bits, so neither the cast nor the product can overflow.
         i128::from(self.start) + i128::from(self.amount) * i128::from(accepted as u64)
@@ -56,68 +56,68 @@ impl Terms {
     }
 }
 
-/// The judgement on one burst. `accepted + refused + wrong` is the number of requests.
+/// The result of checking one burst. `accepted + refused + wrong` is the number of requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Findings {
-    /// Answers 200 with a balance that was due, each counted once.
+    /// Answers 200 with an expected balance, each balance counted once.
     pub(crate) accepted: usize,
-    /// Refusals that were due.
+    /// Expected refusals.
     pub(crate) refused: usize,
     /// Everything else: wrong answers, and requests without an answer.
     pub(crate) wrong: usize,
-    /// What is broken, the gravest first, and then what is broken in the database; empty means exact.
+    /// Violations in the answers, the gravest first, then those in the database. Empty means exact.
     pub(crate) violations: Vec<Violation>,
 }
 
 impl Findings {
-    /// Nothing is broken.
+    /// True if there are no violations.
     pub(crate) fn exact(&self) -> bool {
         self.violations.is_empty()
     }
 
-    /// Adds what is wrong in the database, if anything is.
+    /// Adds the violations found in the database, if any.
     pub(crate) fn add_stored(&mut self, report: &Report) {
         self.violations.extend(report.violations.iter().map(Violation::stored));
     }
 }
 
-/// Judges the replies of one burst, in the order of their requests' numbers, and the balance that
-/// was read after it (or why it could not be read).
+/// Checks the replies of one burst, in order of their requests' numbers, and the balance that was
+/// read after it (or the reason why reading it failed).
 pub(crate) fn check(
     terms: Terms,
     replies: &[Reply],
     final_balance: &Result<i64, String>,
 ) -> Findings {
     let acceptable = terms.acceptable(replies.len());
-    let mut sorting = Sorting::new(terms, acceptable);
+    let mut checker = Checker::new(terms, acceptable);
     for (index, reply) in replies.iter().enumerate() {
-        sorting.take(index + 1, reply);
+        checker.add(index + 1, reply);
     }
-    let excess = sorting.compare_counts(replies.len());
-    sorting.list_missing_balances();
-    sorting.compare_final_balance(final_balance);
-    let refused = sorting.refusals - excess;
+    let excess = checker.compare_counts(replies.len());
+    checker.list_missing_balances();
+    checker.compare_final_balance(final_balance);
+    let refused = checker.refusals - excess;
     Findings {
-        accepted: sorting.accepted,
+        accepted: checker.accepted,
         refused,
-        wrong: replies.len() - sorting.accepted - refused,
-        violations: sorting.tally.into_violations(),
+        wrong: replies.len() - checker.accepted - refused,
+        violations: checker.tally.into_violations(),
     }
 }
 
-struct Sorting {
+struct Checker {
     terms: Terms,
     acceptable: usize,
-    /// `seen[k]` is the number of the request that got the k-th balance, 0 for nobody yet.
+    /// `seen[k]` is the number of the request whose answer has the k-th balance, 0 for none yet.
     seen: Vec<usize>,
     accepted: usize,
-    /// Answers 200 with any balance, due or not.
+    /// Answers 200 with any balance, expected or not.
     balances: usize,
     refusals: usize,
     tally: Tally,
 }
 
-impl Sorting {
+impl Checker {
     fn new(terms: Terms, acceptable: usize) -> Self {
         Self {
             terms,
@@ -130,7 +130,7 @@ impl Sorting {
         }
     }
 
-    fn take(&mut self, number: usize, reply: &Reply) {
+    fn add(&mut self, number: usize, reply: &Reply) {
         let fault = match reply {
             Reply::TimedOut => Kind::TimedOut,
             Reply::ConnectionLost(_) => Kind::ConnectionLost,
@@ -139,7 +139,7 @@ impl Sorting {
                 return;
             }
             Reply::Answer { status: status @ (200 | 400), .. } => match reply.balance() {
-                Some(balance) => return self.take_balance(number, balance),
+                Some(balance) => return self.add_balance(number, balance),
                 None => Kind::UnexpectedBody(*status),
             },
             Reply::Answer { status, .. } => Kind::UnexpectedStatus(*status),
@@ -147,7 +147,7 @@ impl Sorting {
         self.tally.add(fault, || format!("request {number}: {reply}"));
     }
 
-    fn take_balance(&mut self, number: usize, balance: i64) {
+    fn add_balance(&mut self, number: usize, balance: i64) {
         self.balances += 1;
         match self.terms.place_of(balance, self.acceptable) {
             Some(place) if self.seen[place] == 0 => {
@@ -168,7 +168,7 @@ impl Sorting {
         }
     }
 
-    /// Returns how many refusals there are beyond those that were due.
+    /// Returns how many refusals there are beyond the expected ones.
     fn compare_counts(&mut self, requests: usize) -> usize {
         let due = self.acceptable;
         if self.balances > due {

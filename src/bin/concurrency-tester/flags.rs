@@ -1,4 +1,4 @@
-//! The command line, and the checked [`Plan`] that comes of it.
+//! Parses the command line into a validated [`Plan`].
 
 use std::path::PathBuf;
 use std::slice;
@@ -12,62 +12,63 @@ use sqlx::postgres::PgConnectOptions;
 use crate::exactness::Terms;
 use crate::target::Target;
 
-/// More connections than this are only opened when asked for: the default must not ask for more
-/// files than a usual machine grants.
+/// The default opens no more connections than this, so that it fits into the usual limit of open
+/// files.
 const DEFAULT_CONNECTIONS_MAX: usize = 10_000;
 
-/// The answers are kept until they are checked: at about 100 bytes each this is a gigabyte.
+/// All answers stay in memory until they are checked: at about 100 bytes each, one gigabyte.
 const REQUESTS_MAX: usize = 10_000_000;
 
-/// What to do, checked: every combination of values in here makes sense.
+/// The validated settings of a run: every combination of values makes sense.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
-    /// A burst through each.
+    /// Each gets a burst of its own.
     pub(crate) approaches: Vec<String>,
-    /// And one through all of them at once.
+    /// Whether one more burst goes through all of them at once.
     pub(crate) mixed: bool,
     pub(crate) user: i64,
     pub(crate) terms: Terms,
     pub(crate) requests: usize,
     /// Between 1 and `requests`.
     pub(crate) connections: usize,
-    /// The longest that connecting, a burst, or one request outside of a burst may take.
+    /// The limit for connecting, for a burst, and for one request outside of a burst.
     pub(crate) timeout: Duration,
     pub(crate) log: PathBuf,
     pub(crate) authorization: Option<HeaderValue>,
-    /// The database of the service; without it only the answers are checked.
+    /// The database of the service. `None`: only the answers are checked.
     pub(crate) database: Option<PgConnectOptions>,
     pub(crate) json: bool,
 }
 
-/// What one burst goes through.
+/// The approaches of one burst.
 #[derive(Debug)]
-pub(crate) struct LineUp<'a> {
-    /// What it is called in the report.
+pub(crate) struct ApproachSet<'a> {
+    /// The name in the report.
     pub(crate) name: &'a str,
-    /// At least one; the connections are dealt out to them in turn.
+    /// At least one. The connections are assigned to them round-robin.
     pub(crate) approaches: &'a [String],
 }
 
 impl Plan {
-    /// Reads the command line; on bad usage prints what is wrong and exits with 2.
+    /// Reads the command line. On bad usage, prints the error and exits with 2.
     pub(crate) fn from_command_line() -> Self {
         Flags::parse()
             .plan()
             .unwrap_or_else(|why| Flags::command().error(ErrorKind::ValueValidation, why).exit())
     }
 
-    /// What to make a burst through, in order.
-    pub(crate) fn line_ups(&self) -> Vec<LineUp<'_>> {
-        let mut line_ups = Vec::new();
+    /// One set for each burst, in order.
+    pub(crate) fn approach_sets(&self) -> Vec<ApproachSet<'_>> {
+        let mut approach_sets = Vec::new();
         for approach in &self.approaches {
-            line_ups.push(LineUp { name: approach, approaches: slice::from_ref(approach) });
+            approach_sets
+                .push(ApproachSet { name: approach, approaches: slice::from_ref(approach) });
         }
         if self.mixed {
-            line_ups.push(LineUp { name: "mixed", approaches: &self.approaches });
+            approach_sets.push(ApproachSet { name: "mixed", approaches: &self.approaches });
         }
-        line_ups
+        approach_sets
     }
 }
 
@@ -229,7 +230,7 @@ fn check_terms(terms: &Terms, requests: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Which approaches there are, the service knows; here it only has to fit into a path.
+/// Only checks that the name fits into a path: the service knows which approaches exist.
 fn approach_name(text: &str) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     if text.is_empty() || !text.bytes().all(fits) {
@@ -272,9 +273,9 @@ mod tests {
     fn without_flags_ten_thousand_withdrawals_of_two_go_to_every_approach_and_to_a_mix() {
         let plan = plan(&[]).expect("the defaults are valid");
         let all: Vec<_> = plimsoll::approach::names().collect();
-        let line_ups = plan.line_ups();
-        let (mixed, alone) = line_ups.split_last().expect("there are some");
-        let alone: Vec<_> = alone.iter().flat_map(|line_up| line_up.approaches).collect();
+        let approach_sets = plan.approach_sets();
+        let (mixed, alone) = approach_sets.split_last().expect("there are some");
+        let alone: Vec<_> = alone.iter().flat_map(|approach_set| approach_set.approaches).collect();
         assert_eq!(alone, all);
         assert_eq!(mixed.name, "mixed");
         assert_eq!(mixed.approaches, all);
@@ -291,7 +292,8 @@ mod tests {
     #[test]
     fn approaches_of_another_version_are_passed_on() {
         let plan = plan(&["--approach", "tomorrow", "--approach", "self"]).unwrap();
-        let names: Vec<_> = plan.line_ups().iter().map(|line_up| line_up.name).collect();
+        let names: Vec<_> =
+            plan.approach_sets().iter().map(|approach_set| approach_set.name).collect();
         assert_eq!(names, ["tomorrow", "self"]);
     }
 

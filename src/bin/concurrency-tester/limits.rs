@@ -1,34 +1,34 @@
-//! What this machine lets one process have: open files and local ports.
+//! The limits of this machine for one process: open files and local ports.
 
 use std::ops::RangeInclusive;
 
-use crate::failure::Failure;
+use crate::run_error::RunError;
 
-/// Files beside the connections: standard streams, the log, the runtime's own, a name look-up.
+/// Open files besides the connections: standard streams, log, runtime, DNS look-up.
 const OTHER_FILES: u64 = 64;
 
-/// Raises the limit of open files as far as it goes, and checks that `connections` fit into it and
-/// into the local ports.
+/// Raises the limit of open files to its maximum, and checks that it and the local ports are enough
+/// for `connections`.
 ///
 /// # Errors
-/// [`Failure::TooFewFiles`] and [`Failure::TooFewPorts`] name the limit and how to raise it.
-pub(crate) fn make_room_for(connections: usize) -> Result<(), Failure> {
+/// [`RunError::TooFewFiles`] and [`RunError::TooFewPorts`] name the limit and how to raise it.
+pub(crate) fn ensure_connections_fit(connections: usize) -> Result<(), RunError> {
     let wanted = u64::try_from(connections).unwrap_or(u64::MAX);
     let needed = wanted.saturating_add(OTHER_FILES);
-    // A system that does not tell its limit may still have room: connecting will show.
+    // If the limit is unknown, it may be high enough: connecting will tell.
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
     if limit < needed {
-        return Err(Failure::TooFewFiles { connections, needed, limit });
+        return Err(RunError::TooFewFiles { connections, needed, limit });
     }
     if let Some(available) = local_ports()
         && available < wanted
     {
-        return Err(Failure::TooFewPorts { connections, available });
+        return Err(RunError::TooFewPorts { connections, available });
     }
     Ok(())
 }
 
-/// How many ports outgoing connections can use; `None` where the system has no such file.
+/// The number of ports for outgoing connections. `None` if the system has no such file.
 fn local_ports() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     let range = parse_port_range(&text)?;
@@ -57,8 +57,8 @@ mod tests {
 
     #[test]
     fn more_connections_than_the_machine_can_hold_are_refused_with_the_limit() {
-        let failure = make_room_for(usize::MAX).expect_err("nobody has so many files");
-        assert!(matches!(failure, Failure::TooFewFiles { .. } | Failure::TooFewPorts { .. }));
-        assert_eq!(failure.exit_code(), 3);
+        let error = ensure_connections_fit(usize::MAX).expect_err("nobody has so many files");
+        assert!(matches!(error, RunError::TooFewFiles { .. } | RunError::TooFewPorts { .. }));
+        assert_eq!(error.exit_code(), 3);
     }
 }

@@ -1,16 +1,14 @@
-//! Sends thousands of changes to one balance at the same moment and checks that every answer is
-//! exact.
+//! Sends thousands of concurrent changes to one balance and checks that every answer is exact.
 //!
-//! In reading order: [`flags`] says what to do, [`run`] does it for each approach, [`account`]
-//! sets the balance, [`burst`] sends the requests, [`exactness`] judges the answers, [`database`]
-//! looks behind them, [`report`] prints the verdict.
+//! In reading order: [`flags`] parses the command line, [`run`] tests each approach, [`account`]
+//! sets the balance, [`burst`] sends the requests, [`exactness`] checks the answers, [`database`]
+//! checks the stored data, [`report`] prints the verdict.
 
 mod account;
 mod burst;
 mod client;
 mod database;
 mod exactness;
-mod failure;
 mod flags;
 mod limits;
 mod progress;
@@ -18,41 +16,42 @@ mod reply;
 mod report;
 mod response_log;
 mod run;
+mod run_error;
 mod target;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use failure::Failure;
 use flags::Plan;
 use run::Run;
+use run_error::RunError;
 
 fn main() -> ExitCode {
     let plan = Plan::from_command_line();
     let run = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let run = runtime.block_on(run_until_interrupted(&plan));
-            // Name look-ups run on threads that cannot be cancelled: do not wait for them.
+            // DNS look-ups run on threads that cannot be cancelled: do not wait for them.
             runtime.shutdown_background();
             run
         }
-        Err(error) => Run::stopped(Failure::Runtime(error)),
+        Err(error) => Run::stopped(RunError::Runtime(error)),
     };
-    // After Ctrl-C nobody waits for a report, and half a report could be read as a whole one.
-    if let Some(interrupted @ Failure::Interrupted) = &run.stopped {
-        complain(interrupted);
+    // No report after Ctrl-C: a partial report could be mistaken for a complete one.
+    if let Some(interrupted @ RunError::Interrupted) = &run.stopped {
+        print_error(interrupted);
         return ExitCode::from(interrupted.exit_code());
     }
     let exit_code = run.exit_code();
-    if let Some(failure) = &run.stopped {
-        complain(failure);
+    if let Some(error) = &run.stopped {
+        print_error(error);
     }
     match print(&plan, &run) {
         Ok(()) => ExitCode::from(exit_code),
         Err(error) => {
-            let failure = Failure::Output(error);
-            complain(&failure);
-            ExitCode::from(failure.exit_code())
+            let error = RunError::Output(error);
+            print_error(&error);
+            ExitCode::from(error.exit_code())
         }
     }
 }
@@ -60,13 +59,13 @@ fn main() -> ExitCode {
 async fn run_until_interrupted(plan: &Plan) -> Run {
     tokio::select! {
         run = Box::pin(run::run(plan)) => run,
-        _ = tokio::signal::ctrl_c() => Run::stopped(Failure::Interrupted),
+        _ = tokio::signal::ctrl_c() => Run::stopped(RunError::Interrupted),
     }
 }
 
-fn complain(failure: &Failure) {
-    // When even stderr is gone, the exit code still speaks.
-    let _ = writeln!(io::stderr(), "concurrency-tester: {failure}");
+fn print_error(error: &RunError) {
+    // If stderr is closed, the exit code still reports the error.
+    let _ = writeln!(io::stderr(), "concurrency-tester: {error}");
 }
 
 fn print(plan: &Plan, run: &Run) -> io::Result<()> {

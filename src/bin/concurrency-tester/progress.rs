@@ -1,5 +1,5 @@
-//! Shows how far a phase is: a bar on a terminal, now and then a plain line elsewhere. All of it
-//! goes to standard error: standard output belongs to the report.
+//! Shows the progress of a phase: a bar on a terminal, otherwise a plain line every few seconds.
+//! All of it goes to standard error: standard output is for the report.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-/// Drawing takes time from the burst that is being measured: often enough for the eye.
+/// Drawing takes CPU time from the burst that is being measured, so it is rare.
 const BAR_EVERY: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// One phase of one approach, shown until it is finished or dropped.
+/// The progress of one phase of a burst, shown until it is finished or dropped.
 pub(crate) struct Phase {
     name: String,
     total: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Phase {
 }
 
 impl Phase {
-    /// Starts to show `name`, of which there are `total` steps.
+    /// Starts to show the phase `name`, which has `total` steps.
     pub(crate) fn start(name: String, total: usize) -> Self {
         let done = Arc::new(AtomicU64::new(0));
         let bar = io::stderr().is_terminal().then(|| new_bar(&name, total));
@@ -32,12 +32,12 @@ impl Phase {
         Self { name, total, done, bar, ticker }
     }
 
-    /// The counter of finished steps: cheap to raise from thousands of tasks.
+    /// The counter of finished steps. It is cheap to increment from thousands of tasks.
     pub(crate) fn done(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.done)
     }
 
-    /// Ends the phase with a line that says how long it took.
+    /// Ends the phase and prints a line with its duration.
     pub(crate) fn finish(self, took: Duration) {
         let Self { name, total, .. } = &self;
         let line = format!("{name}: {total} in {:.2} s", took.as_secs_f64());
@@ -80,6 +80,6 @@ async fn tick(bar: Option<ProgressBar>, name: String, total: usize, done: Arc<At
 }
 
 fn print_line(line: &str) {
-    // Progress that nobody can see is no reason to stop.
+    // If stderr is closed, the run continues without progress.
     let _ = writeln!(io::stderr(), "{line}");
 }

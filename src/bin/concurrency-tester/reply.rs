@@ -1,4 +1,4 @@
-//! What came back for one request, or why nothing did.
+//! The result of one request: an answer, or the reason why there is none.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,19 +6,19 @@ use std::fmt;
 /// The whole body of a refusal, byte for byte.
 pub(crate) const REFUSAL: &[u8] = br#"{"error":"Insufficient funds"}"#;
 
-/// What came back for one request.
+/// The result of one request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Reply {
     /// A whole answer.
     Answer {
         /// The HTTP status.
         status: u16,
-        /// The body as it arrived; an absurdly long one is cut short.
+        /// The body as received, truncated if it is very long.
         body: Box<[u8]>,
     },
-    /// The time was up.
+    /// The time-out passed.
     TimedOut,
-    /// The connection failed before the whole answer was there; says how.
+    /// The connection failed before the whole answer was received. Holds the error message.
     ConnectionLost(Box<str>),
 }
 
@@ -29,11 +29,11 @@ impl Reply {
         let number = body.strip_prefix(br#"{"balance":"#)?.strip_suffix(b"}")?;
         let number = std::str::from_utf8(number).ok()?;
         let balance = number.parse::<i64>().ok()?;
-        // There is one way to write a number; "+1", "007" and "-0" are not it.
+        // Only the canonical form of a number is valid, not "+1", "007" or "-0".
         (balance.to_string() == number).then_some(balance)
     }
 
-    /// The sentence of an error body, or the whole body where it is no such thing.
+    /// The sentence of an error body, or the whole body if it is not an error body.
     pub(crate) fn sentence(&self) -> String {
         #[derive(serde::Deserialize)]
         struct ErrorBody {
@@ -47,7 +47,7 @@ impl Reply {
     }
 }
 
-/// One line: the status and the body, or why there is none.
+/// One line: the status and the body, or the reason why there is no answer.
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -58,7 +58,7 @@ impl fmt::Display for Reply {
     }
 }
 
-/// The body on one line: a line break in it must not pass for a line of the log.
+/// The body on one line: a line break in it must not look like a new line of the log.
 fn printable(body: &[u8]) -> String {
     let text: Cow<'_, str> = String::from_utf8_lossy(body);
     let mut line = String::with_capacity(text.len());

@@ -1,11 +1,11 @@
-//! The two ways to tell what was found: [`text`] for people, [`json`] for programs.
+//! The two formats of the report: [`text`] for people, [`json`] for programs.
 
 pub(crate) mod json;
 pub(crate) mod text;
 
-use crate::run::Outcome;
+use crate::run::CheckedBurst;
 
-/// One outcome in figures.
+/// The timings of one burst as numbers for the report.
 struct Figures {
     seconds: f64,
     requests_per_second: f64,
@@ -16,15 +16,15 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(outcome: &Outcome) -> Self {
-        let burst = &outcome.burst;
+    fn of(checked: &CheckedBurst) -> Self {
+        let burst = &checked.burst;
         let seconds = burst.took.as_secs_f64();
         let answers = burst.latency_us.len();
         let ms = |microseconds: u64| microseconds as f64 / 1e3;
         let quantile_ms = |quantile| ms(burst.latency_us.value_at_quantile(quantile));
         Self {
             seconds,
-            // Answers, not requests: silence is not speed.
+            // Counts answers, not requests: an unanswered request is not throughput.
             requests_per_second: if seconds > 0.0 { answers as f64 / seconds } else { 0.0 },
             p50_ms: quantile_ms(0.5),
             p90_ms: quantile_ms(0.9),

@@ -1,5 +1,5 @@
-//! `responses.log`: every answer with its number, status and body, then each repeated answer with
-//! its count.
+//! `responses.log`: every answer with its number, status and body, then the count of each repeated
+//! answer.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
 use crate::reply::Reply;
+use crate::run_error::RunError;
 
 /// The open log.
 pub(crate) struct ResponseLog {
@@ -17,26 +17,26 @@ pub(crate) struct ResponseLog {
 }
 
 impl ResponseLog {
-    /// Opens the file and empties it. Done before anything is sent: a burst whose answers are lost
-    /// would have to be repeated.
+    /// Creates the file, or truncates it. Call it before anything is sent: a burst whose answers
+    /// cannot be logged would have to be repeated.
     ///
     /// # Errors
-    /// [`Failure::Log`] when it cannot be written.
-    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
+    /// [`RunError::Log`] if the file cannot be created.
+    pub(crate) fn create(path: &Path) -> Result<Self, RunError> {
         match File::create(path) {
             Ok(file) => Ok(Self { path: path.to_owned(), file: BufWriter::new(file) }),
-            Err(source) => Err(Failure::Log { path: path.to_owned(), source }),
+            Err(source) => Err(RunError::Log { path: path.to_owned(), source }),
         }
     }
 
-    /// Appends the replies of one approach and brings them to the file.
+    /// Appends the replies of one burst and flushes the file.
     ///
     /// # Errors
-    /// [`Failure::Log`], for example on a full disk.
-    pub(crate) fn append(&mut self, approach: &str, replies: &[Reply]) -> Result<(), Failure> {
+    /// [`RunError::Log`], for example on a full disk.
+    pub(crate) fn append(&mut self, approach: &str, replies: &[Reply]) -> Result<(), RunError> {
         write_section(&mut self.file, approach, replies)
             .and_then(|()| self.file.flush())
-            .map_err(|source| Failure::Log { path: self.path.clone(), source })
+            .map_err(|source| RunError::Log { path: self.path.clone(), source })
     }
 }
 
@@ -53,7 +53,8 @@ fn write_section(to: &mut impl Write, approach: &str, replies: &[Reply]) -> io::
     writeln!(to)
 }
 
-/// The most frequent first; among equally frequent ones, the one that came first.
+/// The replies that occur more than once, the most frequent first. Equally frequent ones are in
+/// order of their first occurrence.
 fn repeated(replies: &[Reply]) -> Vec<(&Reply, usize)> {
     let mut counts: HashMap<&Reply, (usize, usize)> = HashMap::new();
     for (index, reply) in replies.iter().enumerate() {

@@ -1,18 +1,18 @@
-//! Where the service is.
+//! The address of the service.
 
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use hyper::Uri;
 
-/// The address of a service: `http://host[:port][/base]`.
+/// A parsed address: `http://host[:port][/base]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// Value of the `Host` header.
     pub(crate) authority: String,
-    /// `host:port`, to be looked up and connected to.
+    /// `host:port`, to resolve and connect to.
     pub(crate) address: String,
-    /// What every path starts with; empty, or `/base` without a slash at its end.
+    /// The prefix of every path: empty, or `/base` without a trailing slash.
     pub(crate) base: String,
 }
 
@@ -38,7 +38,7 @@ impl FromStr for Target {
         if uri.query().is_some() || authority.host().is_empty() {
             return Err(shape());
         }
-        // `Authority::port` is silent about ports that are none, such as 99999.
+        // `Authority::port` returns `None` for invalid ports such as 99999.
         let port = match authority.as_str().strip_prefix(authority.host()) {
             Some("") => 80,
             Some(port) => {

@@ -1,4 +1,4 @@
-//! Opens the connections of a burst, many at a time but never all at once.
+//! Opens the connections of a burst, a limited number at a time.
 
 use std::io;
 use std::sync::Arc;
@@ -9,28 +9,28 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, Connection};
-use crate::failure::Failure;
 use crate::flags::Plan;
 use crate::progress::Phase;
+use crate::run_error::RunError;
 
-/// Connects under way at the same time. The burst is about simultaneous requests, not about
-/// connects: more of them would only overflow the service's backlog and wait for SYN retries.
+/// The limit of concurrent attempts to connect. The burst tests simultaneous requests, not
+/// connects: more of them would overflow the service's backlog and wait for SYN retries.
 const CONNECTING_MAX: usize = 256;
 
-/// A connect is tried again after each of these pauses. The report counts every such attempt.
+/// A failed connect is retried after each of these pauses. The report counts the retries.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 
-/// Opens the plan's connections, all ready to send.
+/// Opens the plan's connections, ready to send.
 ///
 /// # Errors
-/// [`Failure::Connecting`] with the first error that did not go away,
-/// [`Failure::ConnectingTooSlow`] after the plan's time-out.
+/// [`RunError::Connecting`] with the first error that is not transient or outlasts the retries,
+/// [`RunError::ConnectingTooSlow`] after the plan's time-out.
 pub(super) async fn open_all(
     client: &Arc<Client>,
     plan: &Plan,
     phase: &Phase,
     reconnects: &Arc<AtomicU64>,
-) -> Result<Vec<Connection>, Failure> {
+) -> Result<Vec<Connection>, RunError> {
     let wanted = plan.connections;
     let done = phase.done();
     let mut open = Vec::with_capacity(wanted);
@@ -48,12 +48,12 @@ pub(super) async fn open_all(
         }
         Ok(())
     };
-    let outcome = timeout(plan.timeout, opening).await;
-    match outcome {
+    let result = timeout(plan.timeout, opening).await;
+    match result {
         Ok(Ok(())) => Ok(open),
-        Ok(Err(source)) => Err(Failure::Connecting { opened: open.len(), wanted, source }),
+        Ok(Err(source)) => Err(RunError::Connecting { opened: open.len(), wanted, source }),
         Err(_) => {
-            Err(Failure::ConnectingTooSlow { opened: open.len(), wanted, limit: plan.timeout })
+            Err(RunError::ConnectingTooSlow { opened: open.len(), wanted, limit: plan.timeout })
         }
     }
 }
@@ -61,18 +61,18 @@ pub(super) async fn open_all(
 async fn open_one(client: Arc<Client>, reconnects: Arc<AtomicU64>) -> io::Result<Connection> {
     for pause in PAUSES {
         match client.open().await {
-            Err(error) if may_pass(&error) => {
+            Err(error) if is_transient(&error) => {
                 reconnects.fetch_add(1, Ordering::Relaxed);
                 sleep(pause).await;
             }
-            settled => return settled,
+            result => return result,
         }
     }
     client.open().await
 }
 
-/// The service was busy; what this machine lacks does not come by waiting.
-fn may_pass(error: &io::Error) -> bool {
+/// True if the service may just be busy. A lack of resources on this machine is not transient.
+fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused

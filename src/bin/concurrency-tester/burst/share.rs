@@ -1,4 +1,4 @@
-//! What one connection does in a burst.
+//! Sends the requests of one connection in a burst.
 
 use std::iter::StepBy;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::client::{Client, Connection};
 use crate::reply::Reply;
 
-/// A reply, and when its request began and ended.
+/// A reply, and the times when its request began and ended.
 #[derive(Debug)]
 pub(super) struct Timed {
     pub(super) reply: Reply,
@@ -23,23 +23,23 @@ pub(super) struct Timed {
     pub(super) ended: Instant,
 }
 
-/// The requests of one connection.
+/// One connection's share of the requests.
 pub(super) struct Share {
     pub(super) client: Arc<Client>,
     pub(super) approach: Box<str>,
     pub(super) user: i64,
     pub(super) amount: i64,
-    /// Counted from 0.
+    /// The numbers of its requests, counted from 0.
     pub(super) numbers: StepBy<Range<usize>>,
-    /// For the whole burst, from the release on.
+    /// The limit for the whole burst, counted from the release.
     pub(super) timeout: Duration,
     pub(super) done: Arc<AtomicU64>,
     pub(super) reconnects: Arc<AtomicU64>,
 }
 
 impl Share {
-    /// Waits at the gate with the first request in hand, then sends one after another. When the
-    /// time is up, the rest is not sent any more and counts as not answered.
+    /// Prepares the first request, waits for the release, then sends the requests one after
+    /// another. After the time-out, the rest is not sent and counts as not answered.
     pub(super) async fn send(
         mut self,
         connection: Connection,
@@ -51,7 +51,7 @@ impl Share {
             Ok(released) => *released,
             Err(_) => None,
         };
-        // The gate is only ever dropped together with the whole burst.
+        // The gate is dropped unopened only if the whole burst is dropped.
         let Some(released) = released else { return Vec::new() };
         let deadline = released + self.timeout;
         let mut began = released;
@@ -66,7 +66,7 @@ impl Share {
             };
             let ended = Instant::now();
             if !matches!(reply, Reply::Answer { .. }) {
-                // What is left of it may still carry the late answer to this request.
+                // The late answer to this request may still arrive on this connection.
                 connection = None;
             }
             self.done.fetch_add(1, Ordering::Relaxed);
@@ -80,8 +80,9 @@ impl Share {
         self.client.change(&self.approach, self.user, self.amount)
     }
 
-    /// A service may close a connection between two requests: as nothing was sent, the request
-    /// goes over a new one, which the report counts. A request that was sent is never repeated.
+    /// Sends one request. The service may close the connection between two requests. In that case
+    /// nothing was sent: the request goes over a new connection, and the report counts the
+    /// reconnect. A request that was sent is never repeated.
     async fn exchange(
         &self,
         slot: &mut Option<Connection>,

@@ -1,4 +1,4 @@
-//! Valid runs are generated, faults are planted into them, and each must be found and named.
+//! Generates valid runs and plants faults into them. Each fault must be found under its own name.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -17,14 +17,14 @@ fn answer(status: u16, body: &str) -> Reply {
     Reply::Answer { status, body: body.as_bytes().into() }
 }
 
-/// The answers of a service that is right, in the order in which it served.
-fn right_replies(terms: Terms, requests: usize) -> Vec<Reply> {
+/// The answers of a correct service, in the order in which it served the requests.
+fn correct_replies(terms: Terms, requests: usize) -> Vec<Reply> {
     let acceptable = terms.acceptable(requests);
     let balances = (1..=acceptable).map(|place| accepted(terms.balance_after(place)));
     balances.chain(std::iter::repeat_with(refused)).take(requests).collect()
 }
 
-fn right_final_balance(terms: Terms, requests: usize) -> Result<i64, String> {
+fn correct_final_balance(terms: Terms, requests: usize) -> Result<i64, String> {
     Ok(i64::try_from(terms.balance_after(terms.acceptable(requests))).unwrap())
 }
 
@@ -32,10 +32,11 @@ fn slugs(findings: &Findings) -> Vec<String> {
     findings.violations.iter().map(|violation| violation.kind.slug()).collect()
 }
 
-/// Ten withdrawals of 2 from 10: 8, 6, 4, 2, 0, and five refusals; then `fault` changes them.
+/// The findings on ten withdrawals of 2 from 10, after `fault` has changed the replies, which are
+/// 8, 6, 4, 2, 0 and five refusals.
 fn findings_after(fault: impl FnOnce(&mut Vec<Reply>)) -> Findings {
     let terms = Terms { start: 10, amount: -2 };
-    let mut replies = right_replies(terms, 10);
+    let mut replies = correct_replies(terms, 10);
     fault(&mut replies);
     check(terms, &replies, &Ok(0))
 }
@@ -43,7 +44,7 @@ fn findings_after(fault: impl FnOnce(&mut Vec<Reply>)) -> Findings {
 #[test]
 fn half_of_ten_thousand_withdrawals_is_exact() {
     let terms = Terms { start: 10_000, amount: -2 };
-    let findings = check(terms, &right_replies(terms, 10_000), &Ok(0));
+    let findings = check(terms, &correct_replies(terms, 10_000), &Ok(0));
     assert!(findings.exact(), "{:?}", findings.violations);
     assert_eq!((findings.accepted, findings.refused, findings.wrong), (5_000, 5_000, 0));
 }
@@ -127,7 +128,7 @@ fn requests_without_an_answer_are_violations_of_two_kinds() {
 #[test]
 fn the_final_balance_counts_even_if_every_answer_is_right() {
     let terms = Terms { start: 10, amount: -2 };
-    let replies = right_replies(terms, 10);
+    let replies = correct_replies(terms, 10);
     for final_balance in [Ok(2), Ok(-2), Err("no answer".to_owned())] {
         let findings = check(terms, &replies, &final_balance);
         assert_eq!(slugs(&findings), ["final-balance"], "{final_balance:?}");
@@ -141,7 +142,7 @@ fn all_replies_wrong_keep_a_few_examples_and_the_whole_count() {
     assert_eq!((timed_out.count, timed_out.examples.len()), (10, 5));
 }
 
-/// A fault that can be planted into any run, at the places that the indices choose.
+/// A fault that can be planted into any run, at the position that the index selects.
 #[derive(Debug, Clone)]
 enum Fault {
     LoseUpdate,
@@ -184,8 +185,8 @@ fn runs() -> impl Strategy<Value = (Terms, usize)> {
     prop_oneof![8 => withdrawals, 3 => deposits, 1 => at_the_limits]
 }
 
-/// Plants the fault into the replies, which are still in the order of service, and says under
-/// which name it must be found.
+/// Plants the fault into the replies, which are still in the order of service. Returns the name
+/// under which the checker must find it.
 fn plant(fault: &Fault, terms: Terms, replies: &mut [Reply], place: Index) -> &'static str {
     let acceptable = terms.acceptable(replies.len());
     let place = place.index(acceptable);
@@ -196,7 +197,7 @@ fn plant(fault: &Fault, terms: Terms, replies: &mut [Reply], place: Index) -> &'
         }
         Fault::ShiftBalance => {
             replies[place] = accepted(terms.balance_after(place + 1) + 1);
-            // In steps of one, every neighbour of a right balance may be right elsewhere.
+            // With steps of one, the neighbour of an expected balance may be expected as well.
             if terms.amount.abs() == 1 { "missing-balance" } else { "impossible-balance" }
         }
         Fault::GoBelowZero => {
@@ -231,16 +232,16 @@ proptest! {
     fn every_right_run_is_exact_in_whatever_order_it_arrives(
         (terms, mut replies) in runs()
             .prop_flat_map(|(terms, requests)| {
-                (Just(terms), Just(right_replies(terms, requests)).prop_shuffle())
+                (Just(terms), Just(correct_replies(terms, requests)).prop_shuffle())
             }),
     ) {
         let requests = replies.len();
-        let findings = check(terms, &replies, &right_final_balance(terms, requests));
+        let findings = check(terms, &replies, &correct_final_balance(terms, requests));
         prop_assert!(findings.exact(), "{:?}", findings.violations);
         prop_assert_eq!(findings.accepted + findings.refused, requests);
         // The order of arrival changes nothing.
         replies.reverse();
-        prop_assert_eq!(check(terms, &replies, &right_final_balance(terms, requests)), findings);
+        prop_assert_eq!(check(terms, &replies, &correct_final_balance(terms, requests)), findings);
     }
 
     #[test]
@@ -250,11 +251,11 @@ proptest! {
         place in any::<Index>(),
         rotation in any::<Index>(),
     ) {
-        let mut replies = right_replies(terms, requests);
+        let mut replies = correct_replies(terms, requests);
         let name = plant(&fault, terms, &mut replies, place);
         let rotation = rotation.index(replies.len());
         replies.rotate_left(rotation);
-        let final_balance = right_final_balance(terms, requests)
+        let final_balance = correct_final_balance(terms, requests)
             .map(|balance| balance ^ i64::from(matches!(fault, Fault::FinalBalanceOff)));
         let findings = check(terms, &replies, &final_balance);
         prop_assert!(slugs(&findings).iter().any(|slug| slug == name), "{findings:?}");

@@ -1,44 +1,44 @@
-//! The ways to break exactness, and how they are counted.
+//! The kinds of violations, and their counters.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use plimsoll::verify;
 
-/// How many examples of each kind are kept; the log has all of them.
+/// How many examples of each kind the report has. The log has every answer.
 const EXAMPLES_MAX: usize = 5;
 
-/// One way to be wrong. The order is that of the report: the gravest first.
+/// One kind of violation. The order is that of the report: the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// An answer with a balance below zero.
     NegativeBalance,
     /// More changes accepted than the balance can pay.
     TooManyAccepted,
-    /// One balance answered to two requests: one of the two changes is lost.
+    /// Two answers with the same balance: one of the two changes is lost.
     RepeatedBalance,
     /// A balance that no sequence of these changes leads to.
     ImpossibleBalance,
-    /// A balance that some accepted change must have led to, answered to nobody.
+    /// A balance that some accepted change must have led to, and that no answer has.
     MissingBalance,
     /// More refusals than changes that could not be paid.
     RefusedWhileAffordable,
-    /// The balance after the burst is not what it must be.
+    /// The balance after the burst is not the expected one.
     FinalBalance,
-    /// A status of the contract with a body that is not.
+    /// An expected status with a body that the contract does not allow.
     UnexpectedBody(u16),
-    /// A status that the burst cannot lead to, 5xx above all.
+    /// A status that a correct service never answers here, mostly 5xx.
     UnexpectedStatus(u16),
     /// No answer in time.
     TimedOut,
-    /// No answer, or half of one, before the connection ended.
+    /// The connection closed before the whole answer was received.
     ConnectionLost,
     /// Journal, balances and keys in the database do not agree.
     Stored(verify::Kind),
 }
 
 impl Kind {
-    /// A name for programs; the status, where there is one, is part of it.
+    /// A name for programs. It includes the status, if the kind has one.
     pub(crate) fn slug(self) -> String {
         match self {
             Self::NegativeBalance => "negative-balance".to_owned(),
@@ -56,13 +56,13 @@ impl Kind {
         }
     }
 
-    /// Each one found is an example of its own; otherwise one comparison found them all.
+    /// True if each violation has an example of its own. False if one comparison found all of them.
     pub(crate) fn is_counted_one_by_one(self) -> bool {
         !matches!(self, Self::TooManyAccepted | Self::RefusedWhileAffordable)
     }
 }
 
-/// What is broken, in the singular, to be read after a count.
+/// The violation in the singular, to follow a count.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -91,7 +91,7 @@ pub(crate) struct Violation {
 }
 
 impl Violation {
-    /// One that was found in the database.
+    /// A violation found in the database.
     pub(super) fn stored(found: &verify::Found) -> Self {
         Self {
             kind: Kind::Stored(found.kind),
@@ -101,7 +101,7 @@ impl Violation {
     }
 }
 
-/// As it reads in a verdict: `3 × balance answered again (a lost update)`.
+/// As in the verdict: `3 × balance answered again (a lost update)`.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} × {}", self.count, self.kind)
@@ -119,7 +119,7 @@ impl Tally {
         self.add_many(kind, 1, example);
     }
 
-    /// The example is only put into words while there is room for it: a burst can be all wrong.
+    /// Formats the example only while there is room for it: every answer of a burst may be wrong.
     pub(super) fn add_many(&mut self, kind: Kind, count: usize, example: impl FnOnce() -> String) {
         let violation = self.kinds.entry(kind).or_insert_with(|| Violation {
             kind,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Figures;
 use crate::exactness::Violation;
 use crate::flags::Plan;
-use crate::run::{Outcome, Run, Verdict};
+use crate::run::{CheckedBurst, Run, Verdict};
 
 /// Writes the document, with a line break at its end.
 pub(crate) fn write(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<()> {
@@ -19,7 +19,7 @@ pub(crate) fn write(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<(
 #[serde(rename_all = "camelCase")]
 struct Document {
     verdict: Verdict,
-    /// What ended the run before its time; null if nothing did.
+    /// The error that stopped the run early, or null.
     stopped: Option<String>,
     url: String,
     user_id: i64,
@@ -28,7 +28,7 @@ struct Document {
     requests: usize,
     connections: usize,
     log: String,
-    /// Whether the database was checked after each burst, too.
+    /// Whether the database was also checked after each burst.
     database_checked: bool,
     approaches: Vec<Approach>,
 }
@@ -41,14 +41,14 @@ struct Approach {
     accepted: usize,
     refused: usize,
     wrong: usize,
-    /// Null if it could not be read.
+    /// Null if the balance could not be read.
     final_balance: Option<i64>,
     seconds: f64,
     requests_per_second: f64,
     latency_ms: Latency,
     connect_seconds: f64,
     reconnects: u64,
-    violations: Vec<Broken>,
+    violations: Vec<ReportedViolation>,
 }
 
 #[derive(Serialize)]
@@ -60,7 +60,7 @@ struct Latency {
 }
 
 #[derive(Serialize)]
-struct Broken {
+struct ReportedViolation {
     kind: String,
     meaning: String,
     count: usize,
@@ -80,15 +80,15 @@ impl Document {
             connections: plan.connections,
             log: plan.log.display().to_string(),
             database_checked: plan.database.is_some(),
-            approaches: run.outcomes.iter().map(Approach::of).collect(),
+            approaches: run.bursts.iter().map(Approach::of).collect(),
         }
     }
 }
 
 impl Approach {
-    fn of(outcome: &Outcome) -> Self {
-        let Outcome { approach, burst, final_balance, findings } = outcome;
-        let figures = Figures::of(outcome);
+    fn of(checked: &CheckedBurst) -> Self {
+        let CheckedBurst { approach, burst, final_balance, findings } = checked;
+        let figures = Figures::of(checked);
         Self {
             approach: approach.clone(),
             verdict: if findings.exact() { Verdict::Pass } else { Verdict::Fail },
@@ -106,12 +106,12 @@ impl Approach {
             },
             connect_seconds: burst.connecting_took.as_secs_f64(),
             reconnects: burst.reconnects,
-            violations: findings.violations.iter().map(Broken::of).collect(),
+            violations: findings.violations.iter().map(ReportedViolation::of).collect(),
         }
     }
 }
 
-impl Broken {
+impl ReportedViolation {
     fn of(violation: &Violation) -> Self {
         Self {
             kind: violation.kind.slug(),

@@ -1,10 +1,10 @@
-//! The report for people: the verdict first, then the table, then what is broken.
+//! The report for people: the verdict, then the table, then the violations.
 
 use std::io::{self, Write};
 
 use super::Figures;
 use crate::flags::Plan;
-use crate::run::{Outcome, Run, Verdict};
+use crate::run::{CheckedBurst, Run, Verdict};
 
 const HEADINGS: [&str; 10] = [
     "approach",
@@ -19,17 +19,17 @@ const HEADINGS: [&str; 10] = [
     "max ms",
 ];
 
-/// Writes the report. Of a run without any burst there is nothing to tell here: its one message
-/// goes to standard error.
+/// Writes the report. A run without any burst has no report: its only message goes to standard
+/// error.
 pub(crate) fn write(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<()> {
-    if run.outcomes.is_empty() {
+    if run.bursts.is_empty() {
         return Ok(());
     }
     writeln!(to, "{}", verdict(plan, run))?;
     writeln!(to)?;
-    write_table(to, &run.outcomes)?;
-    for outcome in &run.outcomes {
-        write_remarks(to, outcome)?;
+    write_table(to, &run.bursts)?;
+    for checked in &run.bursts {
+        write_remarks(to, checked)?;
     }
     writeln!(to)?;
     writeln!(to, "Every answer: {}", plan.log.display())
@@ -50,26 +50,26 @@ fn verdict(plan: &Plan, run: &Run) -> String {
             )
         }
         Verdict::Fail => {
-            let broken = run.outcomes.iter().filter(|outcome| !outcome.findings.exact());
+            let broken = run.bursts.iter().filter(|checked| !checked.findings.exact());
             let why: Vec<_> = broken.map(why_not_exact).collect();
             format!("FAIL: {}", why.join("; "))
         }
         Verdict::CouldNotRun => format!(
             "COULD NOT RUN to the end: {} of {} bursts made",
-            run.outcomes.len(),
-            plan.line_ups().len(),
+            run.bursts.len(),
+            plan.approach_sets().len(),
         ),
     }
 }
 
-fn why_not_exact(outcome: &Outcome) -> String {
-    let violations: Vec<_> = outcome.findings.violations.iter().map(ToString::to_string).collect();
-    format!("{}: {}", outcome.approach, violations.join(", "))
+fn why_not_exact(checked: &CheckedBurst) -> String {
+    let violations: Vec<_> = checked.findings.violations.iter().map(ToString::to_string).collect();
+    format!("{}: {}", checked.approach, violations.join(", "))
 }
 
-fn write_table(to: &mut impl Write, outcomes: &[Outcome]) -> io::Result<()> {
+fn write_table(to: &mut impl Write, bursts: &[CheckedBurst]) -> io::Result<()> {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(outcomes.iter().map(row));
+    rows.extend(bursts.iter().map(row));
     let widths: [usize; HEADINGS.len()] = std::array::from_fn(|column| {
         rows.iter().map(|row| row[column].len()).max().unwrap_or_default()
     });
@@ -84,11 +84,11 @@ fn write_table(to: &mut impl Write, outcomes: &[Outcome]) -> io::Result<()> {
     Ok(())
 }
 
-fn row(outcome: &Outcome) -> [String; HEADINGS.len()] {
-    let findings = &outcome.findings;
-    let figures = Figures::of(outcome);
+fn row(checked: &CheckedBurst) -> [String; HEADINGS.len()] {
+    let findings = &checked.findings;
+    let figures = Figures::of(checked);
     [
-        outcome.approach.clone(),
+        checked.approach.clone(),
         findings.accepted.to_string(),
         findings.refused.to_string(),
         findings.wrong.to_string(),
@@ -101,8 +101,8 @@ fn row(outcome: &Outcome) -> [String; HEADINGS.len()] {
     ]
 }
 
-fn write_remarks(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
-    let Outcome { approach, burst, findings, .. } = outcome;
+fn write_remarks(to: &mut impl Write, checked: &CheckedBurst) -> io::Result<()> {
+    let CheckedBurst { approach, burst, findings, .. } = checked;
     if burst.reconnects > 0 {
         writeln!(to)?;
         writeln!(to, "{approach}: {} connects beyond one per connection", burst.reconnects)?;

@@ -1,12 +1,12 @@
-//! Why a test could not be run to its end, in words that say what to do about it.
+//! The errors that stop a run. Each message says what to do about the error.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Anything but a verdict. The message is for people and complete in itself.
+/// Why a run stopped before its end. The message is for people and needs no context.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum RunError {
     #[error("--approach {approach}: the service answers: {sentence}")]
     UnknownApproach { approach: String, sentence: String },
     #[error("--user {user}: the service has no such user (it answers: {sentence})")]
@@ -46,8 +46,8 @@ pub(crate) enum Failure {
     #[error("the database did not answer within {} s (see --timeout)", limit.as_secs())]
     DatabaseTooSlow { limit: Duration },
     #[error(
-        "the database is not that of the service: user {user} has not the balance of {balance} \
-         there that was just set (see --database-url)"
+        "the database is not that of the service: the balance of user {user} was just set to \
+         {balance}, and this database does not have it (see --database-url)"
     )]
     OtherDatabase { user: i64, balance: i64 },
     #[error("cannot write {}: {source} (see --log)", path.display())]
@@ -57,13 +57,13 @@ pub(crate) enum Failure {
     #[error("cannot start: {0}")]
     Runtime(io::Error),
 
-    #[error("interrupted: no verdict, and the balance is what the requests sent so far left of it")]
+    #[error("interrupted: no verdict, and the requests sent so far may have changed the balance")]
     Interrupted,
 }
 
-impl Failure {
-    /// 2 where other flags would help, 3 where the machine or the service has to change, and what
-    /// shells use for Ctrl-C.
+impl RunError {
+    /// 2 if other flags would help, 3 if the machine or the service has to change, and 130, as in
+    /// shells, for Ctrl-C.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::UnknownApproach { .. }
