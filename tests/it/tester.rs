@@ -1,5 +1,5 @@
-//! The concurrency tester, as the executable that people run, against small services that are
-//! right or broken in one known way.
+//! Runs the real concurrency tester against small services that are correct or broken in one known
+//! way.
 
 mod database;
 mod faulty_service;
@@ -9,17 +9,17 @@ mod running;
 mod verdicts;
 
 use faulty_service::{Behaviour, FaultyService};
-use running::{Ended, Tester};
+use running::{Tester, TesterOutput};
 
 /// 100 withdrawals of 2 from a balance of 100, so that half are accepted.
 const BURST: &[&str] = &["--requests", "100", "--balance", "100", "--approach", "self"];
 
-/// Tells the changes of [`BURST`] from those that set the balance.
+/// Distinguishes the changes of [`BURST`] from those that set the balance.
 fn is_of_the_burst(amount: i64) -> bool {
     amount == -2
 }
 
-async fn test(behaviour: Behaviour) -> Ended {
+async fn test(behaviour: Behaviour) -> TesterOutput {
     let service = FaultyService::start(100, behaviour).await;
-    Tester::against(&service).args(BURST).end().await
+    Tester::against(&service).args(BURST).run().await
 }

@@ -1,4 +1,4 @@
-//! The look into the database: its violations fail a burst whose answers are all exact.
+//! The check of the database: its violations fail a burst whose answers are all exact.
 
 use plimsoll::verify::verify;
 use serde_json::Value;
@@ -7,10 +7,10 @@ use sqlx::{ConnectOptions, Executor};
 
 use super::BURST;
 use super::faulty_service::{FaultyService, exact};
-use super::running::{Ended, Tester};
+use super::running::{Tester, TesterOutput};
 use crate::cluster;
 
-/// Books in which user 1 has the balance that the burst starts from, and then what `fault` does.
+/// A database in which user 1 has the starting balance of the burst, changed by the SQL in `fault`.
 async fn books(fault: &str) -> PgConnectOptions {
     let options = cluster::shared().await.fresh_database().await;
     let mut connection = options.connect().await.unwrap();
@@ -27,33 +27,33 @@ async fn books(fault: &str) -> PgConnectOptions {
     options
 }
 
-/// A burst against a service that answers exactly, from memory.
-async fn burst(database: &PgConnectOptions, arguments: &[&str]) -> Ended {
+/// Runs a burst against a correct service that keeps its balance in memory.
+async fn burst(database: &PgConnectOptions, arguments: &[&str]) -> TesterOutput {
     let service = FaultyService::start(100, exact).await;
     let url = database.to_url_lossy().to_string();
     let tester = Tester::against(&service).args(BURST).args(&["--database-url", &url]);
-    tester.args(arguments).end().await
+    tester.args(arguments).run().await
 }
 
 #[tokio::test]
 async fn exact_answers_and_sound_books_pass() {
     let database = books("").await;
-    let ended = burst(&database, &[]).await;
-    ended.assert_code(0);
-    ended.assert_stdout_starts("PASS: every answer is exact, and so is the database: of 100");
+    let output = burst(&database, &[]).await;
+    output.assert_code(0);
+    output.assert_stdout_starts("PASS: every answer is exact, and so is the database: of 100");
 }
 
 #[tokio::test]
 async fn exact_answers_and_unsound_books_fail() {
     let database = books("UPDATE balance_changes SET amount = 99").await;
-    let ended = burst(&database, &[]).await;
-    ended.assert_fails_with(&["1 × change that does not add up (in the database)"]);
+    let output = burst(&database, &[]).await;
+    output.assert_fails_with(&["1 × change that does not add up (in the database)"]);
     let place = "      user 1, version 1: 0 changed by 99 is 99, the journal has 100\n";
-    assert!(ended.stdout.contains(place), "{ended}");
+    assert!(output.stdout.contains(place), "{output}");
 
-    let ended = burst(&database, &["--json"]).await;
-    ended.assert_code(1);
-    let document: Value = serde_json::from_str(&ended.stdout).expect("one JSON document");
+    let output = burst(&database, &["--json"]).await;
+    output.assert_code(1);
+    let document: Value = serde_json::from_str(&output.stdout).expect("one JSON document");
     assert_eq!(document["databaseChecked"], true);
     assert_eq!(document["approaches"][0]["violations"][0]["kind"], "stored-wrong-sum");
 }
@@ -67,7 +67,7 @@ async fn another_database_than_that_of_the_service_is_refused() {
 #[tokio::test]
 async fn a_database_that_cannot_be_looked_at_is_no_pass() {
     let database = books("DROP TABLE balance_changes").await;
-    let ended = burst(&database, &[]).await;
-    ended.assert_code(3);
-    ended.assert_stdout_starts("COULD NOT RUN to the end");
+    let output = burst(&database, &[]).await;
+    output.assert_code(3);
+    output.assert_stdout_starts("COULD NOT RUN to the end");
 }

@@ -1,5 +1,5 @@
-//! A service that speaks the contract from memory, right or deliberately broken: what the tester
-//! must tell apart.
+//! A service that implements the contract in memory, either correctly or deliberately broken. The
+//! tester must tell the two apart.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// How the service answers one change, under the lock: one at a time.
+/// Answers one change. Called under a lock, for one change at a time.
 pub(super) type Behaviour = fn(&mut Account, i64) -> Answer;
 
 /// The one account, of user 1.
@@ -34,9 +34,9 @@ pub(super) struct Account {
 #[derive(Debug)]
 pub(super) enum Answer {
     Body(u16, String),
-    /// Ends the connection.
+    /// Closes the connection.
     HangUp,
-    /// Keeps the connection open in silence.
+    /// Keeps the connection open and sends nothing.
     Never,
 }
 
@@ -54,7 +54,7 @@ impl Answer {
     }
 }
 
-/// What a right service does.
+/// The behaviour of a correct service.
 pub(super) fn exact(account: &mut Account, amount: i64) -> Answer {
     if account.balance + amount < 0 {
         return Answer::refusal();
@@ -75,10 +75,10 @@ struct Shared {
     token: Option<String>,
     account: Mutex<Account>,
     connections: Mutex<Connections>,
-    /// Requests of bursts, by approach.
+    /// The number of requests of bursts, by approach.
     burst: Mutex<BTreeMap<String, usize>>,
     burst_begun: Notify,
-    /// How many connections were open when the first request of a burst came.
+    /// The number of open connections when the first request of a burst arrived.
     open_at_first_request: watch::Sender<Option<usize>>,
 }
 
@@ -117,7 +117,7 @@ impl FaultyService {
         self.shared.account().balance
     }
 
-    /// How many requests of bursts came through each approach.
+    /// The number of requests of bursts through each approach.
     pub(super) fn burst(&self) -> BTreeMap<String, usize> {
         self.shared.burst.lock().unwrap().clone()
     }
@@ -126,7 +126,7 @@ impl FaultyService {
         self.shared.connections().open_max
     }
 
-    /// Waits until a burst has begun.
+    /// Waits until a burst has begun. Returns the number of connections that were open then.
     pub(super) async fn open_at_first_request(&self) -> usize {
         let mut open = self.shared.open_at_first_request.subscribe();
         let open = timeout(Duration::from_secs(60), open.wait_for(Option::is_some)).await;
@@ -193,7 +193,7 @@ fn listen() -> TcpListener {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         tokio::select! {
-            // What was connected before the first request is accepted before it is counted.
+            // Connections made before the first request must be accepted before the count.
             biased;
             accepted = listener.accept() => {
                 let (stream, _) = accepted.unwrap();
@@ -223,7 +223,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
             }
         }
     });
-    // The client hangs up, or the service does: both are what a test may want.
+    // Errors are ignored: a test may want the client or the service to hang up.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     shared.connections().open -= 1;
 }

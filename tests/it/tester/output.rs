@@ -1,4 +1,4 @@
-//! What is left to read: the log, the JSON document, the help.
+//! The output: the log, the JSON document, the help.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use super::{BURST, is_of_the_burst, test};
 
 #[tokio::test]
 async fn the_log_has_every_answer_and_then_the_repeated_ones() {
-    let ended = test(exact).await;
-    let log = std::fs::read_to_string(&ended.log).unwrap();
+    let output = test(exact).await;
+    let log = std::fs::read_to_string(&output.log).unwrap();
     let lines: Vec<_> = log.lines().collect();
     assert_eq!(lines[0], "== self: 100 answers");
     let mut balances = Vec::new();
@@ -36,7 +36,7 @@ async fn the_log_has_one_section_for_each_burst_and_nothing_of_the_run_before() 
     let log = scratch_file("two-runs");
     std::fs::write(&log, "of the run before\n").unwrap();
     let all = &["--requests", "10", "--balance", "10"];
-    Tester::against(&service).args(all).log(&log).end().await.assert_code(0);
+    Tester::against(&service).args(all).log(&log).run().await.assert_code(0);
     let sections = headings(&log);
     let expected: Vec<_> = plimsoll::approach::names()
         .chain(["mixed"])
@@ -54,9 +54,9 @@ fn headings(log: &Path) -> Vec<String> {
 #[tokio::test]
 async fn json_is_one_document_and_alone_on_standard_output() {
     let service = FaultyService::start(100, exact).await;
-    let ended = Tester::against(&service).args(BURST).args(&["--json"]).end().await;
-    ended.assert_code(0);
-    let document: Value = serde_json::from_str(&ended.stdout).expect("one JSON document");
+    let output = Tester::against(&service).args(BURST).args(&["--json"]).run().await;
+    output.assert_code(0);
+    let document: Value = serde_json::from_str(&output.stdout).expect("one JSON document");
     assert_eq!(document["verdict"], "pass");
     assert_eq!(document["stopped"], Value::Null);
     let approach = &document["approaches"][0];
@@ -74,9 +74,9 @@ async fn json_names_the_violations_for_programs() {
         exact(account, amount)
     })
     .await;
-    let ended = Tester::against(&service).args(BURST).args(&["--json"]).end().await;
-    ended.assert_code(1);
-    let document: Value = serde_json::from_str(&ended.stdout).expect("one JSON document");
+    let output = Tester::against(&service).args(BURST).args(&["--json"]).run().await;
+    output.assert_code(1);
+    let document: Value = serde_json::from_str(&output.stdout).expect("one JSON document");
     assert_eq!(document["verdict"], "fail");
     let violation = &document["approaches"][0]["violations"][0];
     assert_eq!((&violation["kind"], &violation["count"]), (&"status-500".into(), &1.into()));
@@ -84,9 +84,9 @@ async fn json_names_the_violations_for_programs() {
 
 #[tokio::test]
 async fn help_has_examples_and_the_exit_codes() {
-    let ended = Tester::bare().args(&["--help"]).end().await;
-    ended.assert_code(0);
+    let output = Tester::bare().args(&["--help"]).run().await;
+    output.assert_code(0);
     for part in ["Examples:", "Exit codes:", "--connections", "--timeout"] {
-        assert!(ended.stdout.contains(part), "{part} is missing:\n{}", ended.stdout);
+        assert!(output.stdout.contains(part), "{part} is missing:\n{}", output.stdout);
     }
 }

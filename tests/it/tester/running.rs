@@ -1,4 +1,4 @@
-//! Runs the real executable and keeps what it said.
+//! Runs the real executable and captures its output.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,7 +15,7 @@ const EXECUTABLE: &str = env!("CARGO_BIN_EXE_concurrency-tester");
 /// No test here needs more than a few seconds, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A file of its own for each caller, in the folder that cargo keeps for tests.
+/// A new file name for each caller, in cargo's temporary folder for tests.
 pub(super) fn scratch_file(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -42,7 +42,7 @@ impl Tester {
         Self::at(&service.url)
     }
 
-    /// Soft and hard limit, set by a shell in front of it.
+    /// Runs it through a shell that sets the soft and hard limit of open files.
     #[cfg(target_os = "linux")]
     pub(super) fn with_open_files(limit: u32, url: &str) -> Self {
         let mut command = Command::new("sh");
@@ -68,8 +68,8 @@ impl Tester {
         Running { child, log: self.log }
     }
 
-    pub(super) async fn end(self) -> Ended {
-        self.start().end().await
+    pub(super) async fn run(self) -> TesterOutput {
+        self.start().wait().await
     }
 }
 
@@ -85,12 +85,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) async fn end(self) -> Ended {
+    pub(super) async fn wait(self) -> TesterOutput {
         let output = timeout(PATIENCE, self.child.wait_with_output())
             .await
             .expect("the tester is bounded in time")
             .expect("its output can be read");
-        Ended {
+        TesterOutput {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
@@ -98,26 +98,26 @@ impl Running {
         }
     }
 
-    /// What Ctrl-C does.
+    /// Sends the signal of Ctrl-C.
     #[cfg(unix)]
-    pub(super) async fn interrupt(self) -> Ended {
+    pub(super) async fn interrupt(self) -> TesterOutput {
         let id = self.child.id().expect("it is still running").to_string();
         let sent = Command::new("kill").args(["-INT", &id]).status().await.unwrap();
         assert!(sent.success());
-        self.end().await
+        self.wait().await
     }
 }
 
-/// What the executable left behind.
+/// The exit code, output and log of the executable.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct TesterOutput {
     code: Option<i32>,
     pub(super) stdout: String,
     stderr: String,
     pub(super) log: PathBuf,
 }
 
-impl Ended {
+impl TesterOutput {
     #[track_caller]
     pub(super) fn assert_code(&self, code: i32) {
         assert_eq!(self.code, Some(code), "{self}");
@@ -128,7 +128,7 @@ impl Ended {
         assert!(self.stdout.starts_with(with), "expected: {with}\n{self}");
     }
 
-    /// A verdict that says FAIL and why, in its first line.
+    /// The first line is a verdict of FAIL with these reasons.
     #[track_caller]
     pub(super) fn assert_fails_with(&self, reasons: &[&str]) {
         self.assert_code(1);
@@ -139,7 +139,7 @@ impl Ended {
         }
     }
 
-    /// No verdict, but a message.
+    /// There is no verdict, and standard error has this message.
     #[track_caller]
     pub(super) fn assert_refused_to_run(&self, code: i32, because: &str) {
         self.assert_code(code);
@@ -148,9 +148,9 @@ impl Ended {
     }
 }
 
-impl std::fmt::Display for Ended {
+impl std::fmt::Display for TesterOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { code, stdout, stderr, .. } = self;
-        write!(f, "ended with {code:?}\n--- stdout\n{stdout}--- stderr\n{stderr}")
+        write!(f, "exited with {code:?}\n--- stdout\n{stdout}--- stderr\n{stderr}")
     }
 }

@@ -1,4 +1,4 @@
-//! PASS for a service that is right, FAIL with the reason for each that is broken.
+//! PASS for a correct service, FAIL with the reason for each broken one.
 
 use super::faulty_service::{Answer, FaultyService, exact};
 use super::running::Tester;
@@ -6,10 +6,10 @@ use super::{BURST, is_of_the_burst, test};
 
 #[tokio::test]
 async fn a_service_that_is_right_passes() {
-    let ended = test(exact).await;
-    ended.assert_code(0);
-    ended.assert_stdout_starts("PASS: every answer is exact: of 100 simultaneous changes by -2");
-    let table: Vec<_> = ended.stdout.lines().skip(2).take(2).collect();
+    let output = test(exact).await;
+    output.assert_code(0);
+    output.assert_stdout_starts("PASS: every answer is exact: of 100 simultaneous changes by -2");
+    let table: Vec<_> = output.stdout.lines().skip(2).take(2).collect();
     let headings: Vec<_> = table[0].split("  ").map(str::trim).filter(|h| !h.is_empty()).collect();
     assert_eq!(
         headings,
@@ -32,11 +32,11 @@ async fn a_service_that_is_right_passes() {
 #[tokio::test]
 async fn the_balance_is_set_before_each_approach_and_before_the_mix_of_all() {
     let service = FaultyService::start(7, exact).await;
-    let ended =
-        Tester::against(&service).args(&["--requests", "100", "--balance", "100"]).end().await;
-    ended.assert_code(0);
+    let output =
+        Tester::against(&service).args(&["--requests", "100", "--balance", "100"]).run().await;
+    output.assert_code(0);
     for approach in plimsoll::approach::names().chain(["mixed"]) {
-        let row = ended.stdout.lines().find(|line| line.starts_with(&format!("{approach} ")));
+        let row = output.stdout.lines().find(|line| line.starts_with(&format!("{approach} ")));
         let figures: Vec<_> = row.expect(approach).split_whitespace().skip(1).take(3).collect();
         assert_eq!(figures, ["50", "50", "0"], "{approach}");
     }
@@ -46,38 +46,38 @@ async fn the_balance_is_set_before_each_approach_and_before_the_mix_of_all() {
 async fn a_mixed_burst_goes_through_all_of_its_approaches() {
     let service = FaultyService::start(0, exact).await;
     let named = ["--approach", "self", "--approach", "batched", "--mixed"];
-    Tester::against(&service).args(&named).args(&["--requests", "100"]).end().await.assert_code(0);
-    // A hundred alone, and a half of the mixed hundred.
+    Tester::against(&service).args(&named).args(&["--requests", "100"]).run().await.assert_code(0);
+    // 100 requests alone, and half of the 100 mixed ones.
     assert_eq!(service.burst(), [("batched".into(), 150), ("self".into(), 150)].into());
 }
 
 #[tokio::test]
 async fn fewer_connections_than_requests_share_them_one_after_another() {
     let service = FaultyService::start(0, exact).await;
-    let ended = Tester::against(&service).args(BURST).args(&["--connections", "7"]).end().await;
-    ended.assert_code(0);
+    let output = Tester::against(&service).args(BURST).args(&["--connections", "7"]).run().await;
+    output.assert_code(0);
     assert!(service.open_at_once_max() <= 8, "{} connections", service.open_at_once_max());
 }
 
 #[tokio::test]
 async fn every_connection_is_open_before_the_first_request() {
     let service = FaultyService::start(100, exact).await;
-    Tester::against(&service).args(BURST).end().await.assert_code(0);
+    Tester::against(&service).args(BURST).run().await.assert_code(0);
     assert!(service.open_at_first_request().await >= 100);
 }
 
 #[tokio::test]
 async fn deposits_are_all_accepted() {
     let service = FaultyService::start(100, exact).await;
-    let ended = Tester::against(&service).args(BURST).args(&["--amount", "5"]).end().await;
-    ended.assert_code(0);
-    ended
+    let output = Tester::against(&service).args(BURST).args(&["--amount", "5"]).run().await;
+    output.assert_code(0);
+    output
         .assert_stdout_starts("PASS: every answer is exact: of 100 simultaneous changes by 5, 100");
 }
 
 #[tokio::test]
 async fn a_lost_update_fails() {
-    let ended = test(|account, amount| {
+    let output = test(|account, amount| {
         let before = account.balance;
         let answer = exact(account, amount);
         if is_of_the_burst(amount) && account.served == 7 {
@@ -86,24 +86,24 @@ async fn a_lost_update_fails() {
         answer
     })
     .await;
-    ended.assert_fails_with(&["1 × balance answered again (a lost update)"]);
+    output.assert_fails_with(&["1 × balance answered again (a lost update)"]);
 }
 
 #[tokio::test]
 async fn a_wrong_balance_in_one_answer_fails() {
-    let ended = test(|account, amount| match exact(account, amount) {
+    let output = test(|account, amount| match exact(account, amount) {
         Answer::Body(200, _) if is_of_the_burst(amount) && account.served == 7 => {
             Answer::balance(account.balance + 1)
         }
         answer => answer,
     })
     .await;
-    ended.assert_fails_with(&["1 × balance that cannot come about", "1 × balance answered to"]);
+    output.assert_fails_with(&["1 × balance that cannot come about", "1 × balance answered to"]);
 }
 
 #[tokio::test]
 async fn a_balance_below_zero_fails() {
-    let ended = test(|account, amount| {
+    let output = test(|account, amount| {
         if is_of_the_burst(amount) && account.balance == 0 {
             account.balance = amount;
             return Answer::balance(amount);
@@ -111,7 +111,7 @@ async fn a_balance_below_zero_fails() {
         exact(account, amount)
     })
     .await;
-    ended.assert_fails_with(&[
+    output.assert_fails_with(&[
         "1 × balance below zero",
         "1 × accepted beyond what the balance can pay",
         "1 × wrong final balance",
@@ -120,7 +120,7 @@ async fn a_balance_below_zero_fails() {
 
 #[tokio::test]
 async fn a_refusal_while_the_balance_can_pay_fails() {
-    let ended = test(|account, amount| {
+    let output = test(|account, amount| {
         if is_of_the_burst(amount) && account.balance == 2 {
             Answer::refusal()
         } else {
@@ -128,12 +128,12 @@ async fn a_refusal_while_the_balance_can_pay_fails() {
         }
     })
     .await;
-    ended.assert_fails_with(&["1 × refused while affordable", "1 × wrong final balance"]);
+    output.assert_fails_with(&["1 × refused while affordable", "1 × wrong final balance"]);
 }
 
 #[tokio::test]
 async fn server_errors_fail_and_are_counted_by_status() {
-    let ended = test(|account, amount| {
+    let output = test(|account, amount| {
         let answer = exact(account, amount);
         match account.served {
             60 | 70 if is_of_the_burst(amount) => Answer::error(500, "Internal server error"),
@@ -142,27 +142,27 @@ async fn server_errors_fail_and_are_counted_by_status() {
         }
     })
     .await;
-    ended.assert_fails_with(&["2 × unexpected status 500", "1 × unexpected status 503"]);
+    output.assert_fails_with(&["2 × unexpected status 500", "1 × unexpected status 503"]);
 }
 
 #[tokio::test]
 async fn a_refusal_that_differs_by_one_byte_fails() {
-    let ended = test(|account, amount| match exact(account, amount) {
+    let output = test(|account, amount| match exact(account, amount) {
         Answer::Body(400, body) if account.served == 90 => Answer::Body(400, body + "\n"),
         answer => answer,
     })
     .await;
-    ended.assert_fails_with(&["1 × unexpected body with status 400"]);
+    output.assert_fails_with(&["1 × unexpected body with status 400"]);
 }
 
 #[tokio::test]
 async fn connections_that_end_without_an_answer_fail() {
-    let ended = test(|account, amount| {
+    let output = test(|account, amount| {
         let answer = exact(account, amount);
         if is_of_the_burst(amount) && account.served % 20 == 0 { Answer::HangUp } else { answer }
     })
     .await;
-    ended.assert_fails_with(&["5 × connection lost without a whole answer"]);
+    output.assert_fails_with(&["5 × connection lost without a whole answer"]);
 }
 
 #[tokio::test]
@@ -172,6 +172,6 @@ async fn a_service_that_never_answers_fails_within_the_time_out() {
         if is_of_the_burst(amount) && account.served % 50 == 0 { Answer::Never } else { answer }
     })
     .await;
-    let ended = Tester::against(&service).args(BURST).args(&["--timeout", "1"]).end().await;
-    ended.assert_fails_with(&["2 × no answer in time"]);
+    let output = Tester::against(&service).args(BURST).args(&["--timeout", "1"]).run().await;
+    output.assert_fails_with(&["2 × no answer in time"]);
 }
