@@ -1,9 +1,9 @@
-//! The document against the service, and against itself.
+//! The OpenAPI document agrees with the service and with itself.
 
 mod answers;
 mod contract;
 mod page;
-mod witness;
+mod recorder;
 
 use plimsoll::approach;
 use plimsoll::http::openapi;
@@ -18,7 +18,7 @@ fn contract() -> Contract {
     Contract(serde_json::to_value(openapi::document()).unwrap())
 }
 
-/// The judge must be able to condemn: each of these documents is wrong about the same good answer.
+/// Tests the check itself: each of these documents is wrong about the same correct answer.
 #[tokio::test]
 async fn a_wrong_document_is_noticed() {
     let service = TestService::start().await;
@@ -28,7 +28,7 @@ async fn a_wrong_document_is_noticed() {
     let given =
         Given { method: "post".into(), path: "/users".into(), status, headers, body: body.into() };
     let right = contract();
-    right.judge(&given).unwrap();
+    right.check(&given).unwrap();
 
     let response = "/paths/~1users/post/responses/201";
     let mistakes = [
@@ -54,7 +54,7 @@ async fn a_wrong_document_is_noticed() {
             Some(items) => items[0] = value,
             None => parent[member.replace("~1", "/")] = value,
         }
-        assert!(wrong.judge(&given).is_err(), "{place} goes unnoticed");
+        assert!(wrong.check(&given).is_err(), "{place} goes unnoticed");
     }
     service.stop().await;
 }

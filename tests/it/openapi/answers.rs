@@ -6,85 +6,85 @@ use sqlx::Executor;
 
 use super::contract;
 use super::contract::object;
-use super::witness::{Probe, Witness, probes};
+use super::recorder::{AnswerRecorder, Probe, probes};
 use crate::faults::{lock_row, signal_backends, until, waiting_for_locks};
 use crate::service::TestService;
 
-/// Several services, each brought into the state in which it gives some of the answers.
+/// Uses several services. Each is brought into a state in which it gives some of the answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_is_documented_and_every_documented_answer_is_given() {
-    let mut witness = Witness::new(contract());
-    ordinary_answers(&mut witness).await;
-    answers_to_keys(&mut witness).await;
-    answers_to_wrong_methods(&mut witness).await;
-    answers_to_long_heads(&mut witness).await;
-    answers_without_a_token(&mut witness).await;
-    answers_to_half_a_body(&mut witness).await;
-    answers_without_a_free_connection(&mut witness).await;
-    answers_of_a_stalled_database(&mut witness).await;
-    answers_of_a_broken_database(&mut witness).await;
-    assert_eq!(witness.missing(), []);
+    let mut recorder = AnswerRecorder::new(contract());
+    ordinary_answers(&mut recorder).await;
+    answers_to_keys(&mut recorder).await;
+    answers_to_wrong_methods(&mut recorder).await;
+    answers_to_long_heads(&mut recorder).await;
+    answers_without_a_token(&mut recorder).await;
+    answers_to_half_a_body(&mut recorder).await;
+    answers_without_a_free_connection(&mut recorder).await;
+    answers_of_a_stalled_database(&mut recorder).await;
+    answers_of_a_broken_database(&mut recorder).await;
+    assert_eq!(recorder.missing(), []);
 }
 
 fn get(path: &'static str, real_path: &str) -> Probe {
     Probe { method: "get", path, real_path: real_path.to_owned(), body: None }
 }
 
-async fn ordinary_answers(witness: &mut Witness) {
+async fn ordinary_answers(recorder: &mut AnswerRecorder) {
     let service = TestService::start().await;
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"] {
-        assert_eq!(witness.send(&service, &get(path, path)).await.0, 200, "{path}");
+        assert_eq!(recorder.send(&service, &get(path, path)).await.0, 200, "{path}");
     }
     for file in ["swagger-ui.css", "swagger-ui-bundle.js", "page.js"] {
         let probe = get("/docs/{file}", &format!("/docs/{file}"));
-        assert_eq!(witness.send(&service, &probe).await.0, 200, "{file}");
+        assert_eq!(recorder.send(&service, &probe).await.0, 200, "{file}");
     }
-    assert_eq!(witness.send(&service, &get("/docs/{file}", "/docs/index.html")).await.0, 404);
+    assert_eq!(recorder.send(&service, &get("/docs/{file}", "/docs/index.html")).await.0, 404);
     let unknown = Probe { real_path: "/approach/none/balance".into(), ..probes(1).remove(0) };
-    assert_eq!(witness.send(&service, &unknown).await.0, 404);
+    assert_eq!(recorder.send(&service, &unknown).await.0, 404);
     for mut probe in probes(1) {
         let expected = if probe.method == "post" { 201 } else { 200 };
-        assert_eq!(witness.send(&service, &probe).await.0, expected, "{}", probe.path);
+        assert_eq!(recorder.send(&service, &probe).await.0, expected, "{}", probe.path);
         if probe.body.is_some() {
             let plain = [("content-type", "text/plain")];
-            assert_eq!(witness.send_with(&service, &probe, &plain).await.0, 415, "{}", probe.path);
+            assert_eq!(recorder.send_with(&service, &probe, &plain).await.0, 415, "{}", probe.path);
             probe.body = Some(" ".repeat(5_000));
-            assert_eq!(witness.send(&service, &probe).await.0, 413, "{}", probe.path);
+            assert_eq!(recorder.send(&service, &probe).await.0, 413, "{}", probe.path);
             probe.body = Some(r#"{"amount":1.5}"#.into());
         } else {
             probe.real_path = probe.real_path.replace("/1", "/none");
         }
-        assert_eq!(witness.send(&service, &probe).await.0, 400, "{}", probe.path);
+        assert_eq!(recorder.send(&service, &probe).await.0, 400, "{}", probe.path);
     }
     for probe in probes(999_999).into_iter().filter(|probe| probe.method != "post") {
-        assert_eq!(witness.send(&service, &probe).await.0, 404, "{}", probe.path);
+        assert_eq!(recorder.send(&service, &probe).await.0, 404, "{}", probe.path);
     }
     service.stop().await;
 }
 
-async fn answers_to_keys(witness: &mut Witness) {
+async fn answers_to_keys(recorder: &mut AnswerRecorder) {
     let service = TestService::start_with(&[("KEY_WAIT_SECS", "1")]).await;
     for mut probe in probes(1).into_iter().filter(|probe| probe.body.is_some()) {
         let key = [("idempotency-key", probe.path)];
-        let first = witness.send_with(&service, &probe, &key).await;
-        let replay = witness.send_with(&service, &probe, &key).await;
+        let first = recorder.send_with(&service, &probe, &key).await;
+        let replay = recorder.send_with(&service, &probe, &key).await;
         assert_eq!(replay, first, "{}", probe.path);
         if probe.method == "patch" {
             let running = format!("running {}", probe.path).replace(' ', "-");
-            assert_eq!(answer_while_running(witness, &service, &probe, &running).await, 409);
+            assert_eq!(answer_while_running(recorder, &service, &probe, &running).await, 409);
         }
         probe.body = match probe.method {
             "post" => Some(r#"{"balance":7}"#.into()),
             _ => probe.body.map(|body| body.replace("-1", "-7")),
         };
-        assert_eq!(witness.send_with(&service, &probe, &key).await.0, 422, "{}", probe.path);
+        assert_eq!(recorder.send_with(&service, &probe, &key).await.0, 422, "{}", probe.path);
     }
     service.stop().await;
 }
 
-/// The status of a change whose key is in use for another one that does not end.
+/// The status of a change whose key is in use by another change that is still waiting.
 async fn answer_while_running(
-    witness: &mut Witness,
+    recorder: &mut AnswerRecorder,
     service: &TestService,
     probe: &Probe,
     key: &str,
@@ -92,17 +92,17 @@ async fn answer_while_running(
     let lock = lock_row(service, 1).await;
     let (_, status) = tokio::join!(service.keyed("self", 1, -1, key), async {
         until("the first waits", async || waiting_for_locks(service).await > 0).await;
-        let (status, _) = witness.send_with(service, probe, &[("idempotency-key", key)]).await;
+        let (status, _) = recorder.send_with(service, probe, &[("idempotency-key", key)]).await;
         lock.rollback().await.unwrap();
         status
     });
     status
 }
 
-/// This shows as well that the router has no method that the document does not have.
-async fn answers_to_wrong_methods(witness: &mut Witness) {
+/// Also shows that the router has no undocumented method.
+async fn answers_to_wrong_methods(recorder: &mut AnswerRecorder) {
     let service = TestService::start().await;
-    for (path, methods) in object(&witness.contract.0["paths"].clone()) {
+    for (path, methods) in object(&recorder.contract.0["paths"].clone()) {
         let real = path.replace("{approach}", "self").replace("{id}", "1").replace("{file}", "x");
         let mut documented: Vec<_> =
             object(methods).keys().map(|name| name.to_uppercase()).collect();
@@ -114,24 +114,24 @@ async fn answers_to_wrong_methods(witness: &mut Witness) {
             let response = service.send(method.clone(), &real, None).await;
             assert_eq!(response.status(), 405, "{method} {path}");
             let allowed = response.headers()["allow"].to_str().unwrap().to_owned();
-            // HEAD comes with GET.
+            // The router allows HEAD wherever it allows GET.
             let allowed: Vec<_> = allowed.split(',').filter(|name| *name != "HEAD").collect();
             documented.sort();
             assert_eq!(allowed, documented, "{path}");
             let (status, headers) = (405, response.headers().clone());
             let body: Vec<u8> = response.bytes().await.unwrap().into();
             for name in object(methods).keys() {
-                witness.judge(name, path, status, headers.clone(), body.clone());
+                recorder.check(name, path, status, headers.clone(), body.clone());
             }
         }
     }
     service.stop().await;
 }
 
-async fn answers_to_long_heads(witness: &mut Witness) {
+async fn answers_to_long_heads(recorder: &mut AnswerRecorder) {
     let service = TestService::start().await;
     let long = "x".repeat(16_384);
-    for (path, method, _) in witness.contract.operations() {
+    for (path, method, _) in recorder.contract.operations() {
         let response = service
             .client
             .request(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), &service.url)
@@ -142,21 +142,21 @@ async fn answers_to_long_heads(witness: &mut Witness) {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         assert_eq!(status, 431, "{method} {path}");
         let body = response.bytes().await.unwrap().to_vec();
-        witness.judge(&method, &path, status, headers, body);
+        recorder.check(&method, &path, status, headers, body);
     }
     service.stop().await;
 }
 
-async fn answers_without_a_token(witness: &mut Witness) {
+async fn answers_without_a_token(recorder: &mut AnswerRecorder) {
     let service = TestService::start_with(&[("AUTH_TOKENS", "alpha")]).await;
     let mut guarded = probes(1);
     guarded.push(get("/metrics", "/metrics"));
     for probe in &guarded {
-        assert_eq!(witness.send(&service, probe).await.0, 401, "{}", probe.path);
+        assert_eq!(recorder.send(&service, probe).await.0, 401, "{}", probe.path);
         let token = [("authorization", "Bearer alpha")];
-        assert!(witness.send_with(&service, probe, &token).await.0 < 300, "{}", probe.path);
+        assert!(recorder.send_with(&service, probe, &token).await.0 < 300, "{}", probe.path);
     }
-    for (path, method, operation) in witness.contract.operations() {
+    for (path, method, operation) in recorder.contract.operations() {
         let guarded = guarded.iter().any(|probe| (probe.path, probe.method) == (&path, &method));
         let documented = json!([{}, { "bearer": [] }]);
         assert_eq!(operation.get("security"), guarded.then_some(&documented), "{method} {path}");
@@ -164,15 +164,15 @@ async fn answers_without_a_token(witness: &mut Witness) {
     service.stop().await;
 }
 
-async fn answers_to_half_a_body(witness: &mut Witness) {
+async fn answers_to_half_a_body(recorder: &mut AnswerRecorder) {
     let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
     for probe in probes(1).into_iter().filter(|probe| probe.body.is_some()) {
-        assert_eq!(witness.send_half(&service, &probe).await.0, 408, "{}", probe.path);
+        assert_eq!(recorder.send_half(&service, &probe).await.0, 408, "{}", probe.path);
     }
     service.stop().await;
 }
 
-async fn answers_without_a_free_connection(witness: &mut Witness) {
+async fn answers_without_a_free_connection(recorder: &mut AnswerRecorder) {
     let variables = [
         ("POOL_SIZE", "1"),
         ("POOL_WAIT_SECS", "1"),
@@ -185,26 +185,26 @@ async fn answers_without_a_free_connection(witness: &mut Witness) {
     let (first, ()) = tokio::join!(service.change("self", 1, -1), async {
         until("the only connection waits", async || waiting_for_locks(&service).await > 0).await;
         for probe in probes(1) {
-            // What only reads has sessions of its own, and so has the question whether it is ready.
+            // Reads and the readiness check have sessions of their own.
             let expected = if probe.method == "get" { 200 } else { 503 };
-            assert_eq!(witness.send(&service, &probe).await.0, expected, "{}", probe.path);
+            assert_eq!(recorder.send(&service, &probe).await.0, expected, "{}", probe.path);
         }
-        assert_eq!(witness.send(&service, &get("/readyz", "/readyz")).await.0, 200);
+        assert_eq!(recorder.send(&service, &get("/readyz", "/readyz")).await.0, 200);
         lock.rollback().await.unwrap();
     });
     assert_eq!(first.0, 200);
     service.stop().await;
 }
 
-async fn answers_of_a_stalled_database(witness: &mut Witness) {
+async fn answers_of_a_stalled_database(recorder: &mut AnswerRecorder) {
     let variables = [("POOL_SIZE", "1"), ("POOL_WAIT_SECS", "1"), ("ANSWER_TIMEOUT_SECS", "1")];
     let service = TestService::start_with(&variables).await;
     for probe in probes(1) {
         let expected = if probe.method == "get" { 503 } else { 504 };
-        // 503 where the pool was just trying its connection out, so that nothing was sent on it.
+        // 503 if the pool was still checking its connection: nothing was sent then.
         until("an answer that took too long", async || {
             signal_backends(&service, "-STOP").await;
-            let (status, _) = witness.send(&service, &probe).await;
+            let (status, _) = recorder.send(&service, &probe).await;
             signal_backends(&service, "-CONT").await;
             until("the database answers", async || service.change("self", 1, 0).await.0 == 200)
                 .await;
@@ -214,7 +214,7 @@ async fn answers_of_a_stalled_database(witness: &mut Witness) {
     }
     until("a check that took too long", async || {
         signal_backends(&service, "-STOP").await;
-        let (status, _) = witness.send(&service, &get("/readyz", "/readyz")).await;
+        let (status, _) = recorder.send(&service, &get("/readyz", "/readyz")).await;
         signal_backends(&service, "-CONT").await;
         status == 503
     })
@@ -222,7 +222,7 @@ async fn answers_of_a_stalled_database(witness: &mut Witness) {
     service.stop().await;
 }
 
-async fn answers_of_a_broken_database(witness: &mut Witness) {
+async fn answers_of_a_broken_database(recorder: &mut AnswerRecorder) {
     let service = TestService::start().await;
     for table in ["users", "balance_changes"] {
         service
@@ -232,7 +232,7 @@ async fn answers_of_a_broken_database(witness: &mut Witness) {
             .unwrap();
     }
     for probe in probes(1) {
-        let (status, body) = witness.send(&service, &probe).await;
+        let (status, body) = recorder.send(&service, &probe).await;
         assert_eq!((status, body.as_str()), (500, r#"{"error":"Internal server error"}"#));
     }
     for table in ["users", "balance_changes"] {

@@ -1,11 +1,11 @@
-//! Judges answers by the document.
+//! Checks answers against the OpenAPI document.
 
 use std::collections::BTreeSet;
 
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-/// Headers of HTTP itself, which no operation has to document.
+/// General HTTP headers, which no operation has to document.
 const OF_HTTP: [&str; 7] = [
     "cache-control",
     "connection",
@@ -16,13 +16,13 @@ const OF_HTTP: [&str; 7] = [
     "date",
 ];
 
-/// The document.
+/// The OpenAPI document.
 #[derive(Clone)]
 pub(crate) struct Contract(pub(crate) Value);
 
-/// One answer, and where it came from.
+/// One answer, and the operation that gave it.
 pub(crate) struct Given {
-    /// In small letters.
+    /// In lower case.
     pub(crate) method: String,
     /// As in the document, such as `/users/{id}`.
     pub(crate) path: String,
@@ -53,15 +53,15 @@ impl Contract {
         operations.collect()
     }
 
-    /// What is wrong with an answer.
-    pub(crate) fn judge(&self, given: &Given) -> Result<(), String> {
+    /// Checks an answer. The error says what is wrong with it.
+    pub(crate) fn check(&self, given: &Given) -> Result<(), String> {
         let Given { method, path, status, headers, body } = given;
         let place = format!("{method} {path} {status}");
         let response = &self.0["paths"][path][method]["responses"][status.to_string()];
         if response.is_null() {
             return Err(format!("{place} is not documented"));
         }
-        self.judge_headers(response, headers).map_err(|problem| format!("{place}: {problem}"))?;
+        self.check_headers(response, headers).map_err(|problem| format!("{place}: {problem}"))?;
         let kind = text(headers, "content-type").unwrap_or_default();
         let content = &response["content"][&kind];
         if content.is_null() {
@@ -74,7 +74,7 @@ impl Contract {
         Ok(())
     }
 
-    fn judge_headers(&self, response: &Value, headers: &HeaderMap) -> Result<(), String> {
+    fn check_headers(&self, response: &Value, headers: &HeaderMap) -> Result<(), String> {
         let none = json!({});
         let documented = object(response.get("headers").unwrap_or(&none));
         for (name, header) in documented {
@@ -100,7 +100,7 @@ impl Contract {
         }
     }
 
-    /// Holds a value against a schema, whose references lead into the document.
+    /// Checks a value against a schema. The schema's references point into the document.
     pub(crate) fn conforms(&self, schema: &Value, value: &Value) -> Result<(), String> {
         let whole = json!({ "allOf": [schema], "components": self.0["components"] });
         let validator = jsonschema::draft202012::options()
@@ -111,7 +111,7 @@ impl Contract {
     }
 }
 
-/// The members of what must be an object.
+/// The members of a value that must be an object.
 pub(crate) fn object(value: &Value) -> &serde_json::Map<String, Value> {
     value.as_object().expect("an object")
 }

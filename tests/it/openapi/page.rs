@@ -1,4 +1,4 @@
-//! `/docs`: all from the service itself, and no number that JavaScript would round.
+//! `/docs`: the service itself serves every file, and no number is one that JavaScript would round.
 
 use reqwest::Method;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::contract;
 use crate::service::{TestService, read};
 
-/// The largest number that JavaScript still keeps exactly.
+/// The largest integer that JavaScript represents exactly.
 const EXACT_MAX: u64 = 1 << 53;
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn the_page_needs_nothing_from_elsewhere() {
     service.stop().await;
 }
 
-/// `page.js` shows these two as text. Any other would be shown rounded.
+/// `page.js` shows these limits as text. Any other large number would be shown rounded.
 #[test]
 fn numbers_beyond_javascript_are_limits_only() {
     fn visit(name: &str, value: &Value) {

@@ -1,4 +1,4 @@
-//! Sends requests, holds each answer against the document, and remembers which answers were given.
+//! Sends requests, checks each answer against the document, and records which answers were given.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub(crate) struct Probe {
     pub(crate) body: Option<String>,
 }
 
-/// One to each operation that needs the database.
+/// A probe for each operation that needs the database.
 pub(crate) fn probes(user: i64) -> Vec<Probe> {
     let of_user = |rest: &str| format!("/users/{user}{rest}");
     let probe = |method, path, real_path, body: Option<&str>| Probe {
@@ -38,23 +38,23 @@ pub(crate) fn probes(user: i64) -> Vec<Probe> {
     ]
 }
 
-/// What was seen so far.
-pub(crate) struct Witness {
+/// Checks answers and records the ones given so far.
+pub(crate) struct AnswerRecorder {
     pub(crate) contract: Contract,
     given: BTreeSet<(String, String, u16)>,
 }
 
-impl Witness {
+impl AnswerRecorder {
     pub(crate) fn new(contract: Contract) -> Self {
         Self { contract, given: BTreeSet::new() }
     }
 
-    /// Sends a probe. Returns status and body of the answer, which is as the document says.
+    /// Sends a probe and checks the answer. Returns its status and body.
     pub(crate) async fn send(&mut self, service: &TestService, probe: &Probe) -> (u16, String) {
         self.send_with(service, probe, &[]).await
     }
 
-    /// The same with more headers.
+    /// As [`Self::send`], with additional headers.
     pub(crate) async fn send_with(
         &mut self,
         service: &TestService,
@@ -65,10 +65,10 @@ impl Witness {
         let response = request.send().await.expect("the service answers");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await.unwrap().to_vec();
-        self.judge(probe.method, probe.path, status, headers, body)
+        self.check(probe.method, probe.path, status, headers, body)
     }
 
-    /// Begins a body that never ends.
+    /// Sends a request whose body is never completed.
     pub(crate) async fn send_half(
         &mut self,
         service: &TestService,
@@ -92,11 +92,11 @@ impl Witness {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
-        self.judge(probe.method, probe.path, status, headers, body.into())
+        self.check(probe.method, probe.path, status, headers, body.into())
     }
 
-    /// Holds an answer against the document. Returns its status and body.
-    pub(crate) fn judge(
+    /// Checks an answer against the document. Returns its status and body.
+    pub(crate) fn check(
         &mut self,
         method: &str,
         path: &str,
@@ -108,13 +108,13 @@ impl Witness {
         let (method, path) = (method.to_owned(), path.to_owned());
         self.given.insert((method.clone(), path.clone(), status));
         let given = Given { method, path, status, headers, body };
-        if let Err(problem) = self.contract.judge(&given) {
+        if let Err(problem) = self.contract.check(&given) {
             panic!("{problem}\n{text}");
         }
         (status, text)
     }
 
-    /// Documented answers that nobody has seen.
+    /// The documented answers that were not given.
     pub(crate) fn missing(&self) -> Vec<(String, String, u16)> {
         self.contract.answers().difference(&self.given).cloned().collect()
     }
