@@ -1,4 +1,4 @@
-//! `verify` against planted violations, against writers, and as the real executable.
+//! Tests `verify` on planted violations, beside writers, and as the real executable.
 
 mod command;
 mod planted;
@@ -41,14 +41,14 @@ impl Books {
         books
     }
 
-    /// Several statements, separated by semicolons.
+    /// Runs statements that are separated by semicolons.
     async fn run(&mut self, statements: &str) {
         self.connection.execute(sqlx::raw_sql(statements)).await.expect("the statements run");
     }
 
-    /// Lifts every check constraint, so that what only a broken server or a superuser could write
-    /// can be planted.
-    async fn lift_constraints(&mut self) {
+    /// Drops every check constraint, so that a test can plant data that otherwise only a broken
+    /// server or a superuser could write.
+    async fn drop_constraints(&mut self) {
         let statements: Vec<String> = sqlx::query_scalar(
             "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) \
              FROM pg_constraint WHERE contype = 'c' AND connamespace = 'public'::regnamespace",

@@ -1,4 +1,4 @@
-//! The real executable: its verdict, its two forms of report and its exit codes.
+//! The real executable: its verdict, its two report formats and its exit codes.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -18,11 +18,11 @@ use crate::cluster::{fresh_folder, shared};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// In an empty folder with nothing but these variables, so that no `.env` has a say.
+/// Runs in an empty folder with only these variables, so that no `.env` has an effect.
 fn plimsoll(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
     command.args(arguments).current_dir(folder).env_clear().kill_on_drop(true);
-    // Where its PostgreSQL and, as root, `id` are found.
+    // These folders have PostgreSQL and `id`, which root needs.
     command.env("PATH", "/usr/local/bin:/usr/bin:/bin").envs(variables.iter().copied());
     command
 }
@@ -42,8 +42,8 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("text")
 }
 
-/// The one line that it complains with.
-fn complaint(output: &Output) -> &str {
+/// The one line on standard error.
+fn error_line(output: &Output) -> &str {
     let errors = text(&output.stderr);
     errors.lines().last().unwrap_or_else(|| panic!("it says something: {output:?}"))
 }
@@ -89,7 +89,7 @@ async fn the_json_report_says_the_same_as_the_library() {
     assert_eq!(printed, expected);
     assert_eq!(printed["verdict"], "fail");
     assert_eq!(printed["users"], 2);
-    // Beyond 64 bits, and so not a number of JSON.
+    // Exceeds 64 bits, so it is a string in JSON.
     assert_eq!(printed["sumOfBalances"], "18446744073709551614");
     assert_eq!(printed["violations"][0]["kind"], "balance-mismatch");
     assert_eq!(printed["violations"][0]["count"], 2);
@@ -104,13 +104,16 @@ async fn what_cannot_be_looked_at_is_neither_a_pass_nor_a_fail() {
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let expected =
         "plimsoll: the schema of the database is out of date: run `plimsoll migrate` first";
-    assert!(complaint(&output).starts_with(expected), "{output:?}");
+    assert!(error_line(&output).starts_with(expected), "{output:?}");
     assert!(output.stdout.is_empty());
 
     let nobody = empty.socket(fresh_folder("nobody"));
     let output = verify(&nobody, &["--json"]).await;
     assert_eq!(output.status.code(), Some(3), "{output:?}");
-    assert!(complaint(&output).starts_with("plimsoll: cannot connect to PostgreSQL"), "{output:?}");
+    assert!(
+        error_line(&output).starts_with("plimsoll: cannot connect to PostgreSQL"),
+        "{output:?}"
+    );
     assert!(output.stdout.is_empty());
 }
 
@@ -126,7 +129,7 @@ async fn a_check_that_is_interrupted_says_so_and_is_no_pass() {
     send(&check, Signal::INT);
     let ended = timeout(PATIENCE, check.wait_with_output()).await.expect("it ends").unwrap();
     assert_eq!(ended.status.code(), Some(3), "{ended:?}");
-    assert_eq!(complaint(&ended), "plimsoll: interrupted by SIGINT");
+    assert_eq!(error_line(&ended), "plimsoll: interrupted by SIGINT");
     assert!(ended.stdout.is_empty());
 }
 
@@ -161,7 +164,7 @@ async fn the_private_cluster_is_used_beside_its_service_and_started_where_there_
 
     let nothing = run(&folder, &["verify"], &variables).await;
     assert_eq!(nothing.status.code(), Some(3), "{nothing:?}");
-    assert!(complaint(&nothing).contains("there is no database in"), "{nothing:?}");
+    assert!(error_line(&nothing).contains("there is no database in"), "{nothing:?}");
     assert!(!data_dir.exists(), "to look must not create");
 
     migrate_and_verify(&folder, &variables).await;
@@ -187,7 +190,7 @@ fn send(child: &Child, signal: Signal) {
     kill_process(pid, signal).expect("the signal is sent");
 }
 
-/// A service that listens.
+/// Starts a service and waits until it listens.
 async fn serve(folder: &Path, variables: &[(&str, &str)]) -> Child {
     let mut command = plimsoll(folder, &["serve"], variables);
     let mut service = command.stderr(Stdio::piped()).spawn().expect("it runs");
@@ -195,7 +198,7 @@ async fn serve(folder: &Path, variables: &[(&str, &str)]) -> Child {
     let listening = async {
         while let Some(line) = log.next_line().await.expect("text") {
             if line.contains("listening on") {
-                // Read on, so that the log never stalls the service.
+                // Keep reading, so that a full pipe never blocks the service.
                 tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
                 return;
             }

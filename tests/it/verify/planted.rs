@@ -1,14 +1,14 @@
-//! Each invariant, broken on purpose and found.
+//! Each test breaks one invariant on purpose, and `verify` must find it.
 
 use plimsoll::verify::{FIRST_MAX, Kind};
 
 use super::Books;
 
-/// Plants one fault in sound books and holds what is found against what must be.
+/// Plants one fault in sound books and compares the violations found with the expected ones.
 async fn plant(fault: &str, expected: &[(Kind, i64, Option<i64>)]) {
     let mut books = Books::open().await;
     assert_eq!(books.violations().await, [], "before: {fault}");
-    books.lift_constraints().await;
+    books.drop_constraints().await;
     books.run(fault).await;
     assert_eq!(books.violations().await, expected, "{fault}");
 }
@@ -34,7 +34,7 @@ async fn an_empty_database_is_clean() {
 async fn a_balance_edited_by_hand_is_found() {
     let mismatch = |user, version| (Kind::BalanceMismatch, user, Some(version));
     plant("UPDATE users SET balance = balance + 1 WHERE id = 1", &[mismatch(1, 3)]).await;
-    // Also where there is no journal at all.
+    // Also if there is no journal row at all.
     plant("UPDATE users SET balance = balance + 1 WHERE id = 2", &[mismatch(2, 0)]).await;
 }
 
@@ -160,7 +160,7 @@ async fn a_second_change_with_a_stored_key_is_found() {
 
 #[tokio::test]
 async fn a_key_that_expired_and_was_used_again_is_no_violation() {
-    // The change of the first use stays in the journal, the key belongs to the second.
+    // The change of the first use stays in the journal. The key belongs to the second change.
     let again = "INSERT INTO balance_changes (user_id, version, amount, balance, key) \
                  VALUES (1, 4, -20, 9970, 'b'); \
                  UPDATE users SET balance = 9970, version = 4 WHERE id = 1; \

@@ -1,4 +1,4 @@
-//! `verify` beside writers: it sees whole changes only, and nobody waits for it.
+//! `verify` beside writers: it sees only whole changes, and no writer waits for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::Books;
 
-/// Balance, journal row and key in one statement, as an approach writes them.
+/// Writes balance, journal row and key in one statement, like an approach.
 const CHANGE: &str = "\
 WITH changed AS ( \
     UPDATE users SET balance = balance + $1, version = version + 1 \
@@ -30,7 +30,7 @@ async fn write_until(stop: Arc<AtomicBool>, options: PgConnectOptions, writer: u
         let amount: i64 = if written % 2 == 0 { -7 } else { 5 };
         sqlx::query(CHANGE)
             .bind(amount)
-            // Mostly one hot user, so that its row has many versions at once.
+            // Mostly one hot user, so that the row has many versions at once.
             .bind(if written % 4 == 0 { 2_i64 } else { 1 })
             .bind(format!("{writer}-{written}"))
             .execute(&mut connection)
@@ -49,7 +49,7 @@ async fn a_busy_database_is_clean_every_time_and_grows_between_the_looks() {
         .map(|writer| tokio::spawn(write_until(Arc::clone(&stop), books.options.clone(), writer)))
         .collect();
     let (mut looks, mut seen) = (0, 0);
-    // On a busy machine the writers may need longer than twenty looks to begin.
+    // On a busy machine, twenty checks may end before the writers begin.
     while looks < 20 || seen <= 3 {
         looks += 1;
         assert!(looks < 10_000, "nothing is ever written while it looks");
@@ -71,8 +71,8 @@ async fn a_busy_database_is_clean_every_time_and_grows_between_the_looks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_go_on_while_a_check_is_held_up_and_it_sees_nothing_of_them() {
     let mut books = Books::open().await;
-    // The snapshot is older than the first look at any table, so it is taken when the check comes to
-    // this one, which the writers do not need.
+    // The snapshot is taken before the first table is read. So the check has its snapshot when it
+    // waits for this table, which the writers do not need.
     let mut holder = PgConnection::connect_with(&books.options).await.expect("connects");
     let mut lock = holder.begin().await.expect("begins");
     sqlx::query("LOCK TABLE user_creation_keys").execute(&mut *lock).await.expect("locks");
