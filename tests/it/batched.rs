@@ -1,7 +1,8 @@
-//! What only `batched` can get wrong: neighbours in one batch, a full queue, a lost connection.
+//! The failures that only `batched` can have: between the changes of one batch, in a full queue, on
+//! a lost connection.
 //!
-//! Somebody keeps the row of one user locked, so the lane waits inside a statement, and everything
-//! that is sent meanwhile goes into the next batch together.
+//! The test keeps the row of one user locked, so the lane waits inside a statement. All changes sent
+//! meanwhile go into the next batch together.
 
 use std::sync::Arc;
 
@@ -9,19 +10,19 @@ use sqlx::{Postgres, Transaction};
 use tokio::task::JoinHandle;
 
 use crate::faults::{lock_row, send_and_hang_up, until, waiting_for_locks};
-use crate::metrics::Counted;
+use crate::metrics::Metrics;
 use crate::service::{Answer, TestService, balance_body, error_body, insufficient};
 
-/// A lane that is kept busy, and the change that keeps it so.
-struct Busy {
+/// A lane that waits for a locked row, and the change that waits there.
+struct BusyLane {
     service: Arc<TestService>,
     lock: Transaction<'static, Postgres>,
     first: JoinHandle<(Answer, bool)>,
 }
 
-impl Busy {
+impl BusyLane {
     async fn start(variables: &[(&str, &str)], key: Option<&'static str>) -> Self {
-        // So that the lane stays busy with the row for as long as the test keeps it locked.
+        // With these, the lane waits for the row for as long as the test keeps it locked.
         let mut all = vec![
             ("LANES", "1"),
             ("KEY_WAIT_SECS", "1"),
@@ -36,11 +37,11 @@ impl Busy {
         Self { service, lock, first }
     }
 
-    /// Waits until so many changes are in the lane's queue.
+    /// Waits until `count` changes are in the lane's queue.
     async fn until_queued(&self, count: usize) {
         let count = count.to_string();
         until("they are in the queue", async || {
-            Counted::now(&self.service).await.of("plimsoll_lane_queue") == count
+            Metrics::scrape(&self.service).await.value("plimsoll_lane_queue") == count
         })
         .await;
     }
@@ -77,7 +78,7 @@ async fn finish(service: Arc<TestService>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_bad_change_never_fails_its_neighbours() {
-    let busy = Busy::start(&[], None).await;
+    let busy = BusyLane::start(&[], None).await;
     let rich = busy.service.user_with(i64::MAX - 5).await;
     let poor = busy.service.user_with(3).await;
     let overflow = busy.queue(rich, 100, None);
@@ -88,7 +89,7 @@ async fn one_bad_change_never_fails_its_neighbours() {
     busy.until_queued(5).await;
     busy.lock.rollback().await.unwrap();
     assert_eq!(busy.first.await.unwrap().0, (200, balance_body(9_999)));
-    // In whichever order the two of a user came, each answer is the one of its own change.
+    // In either order of the two changes of `rich`, each gets the answer to its own change.
     assert_eq!(overflow.await.unwrap().0, (400, error_body("Balance out of range")));
     assert_eq!(fits.await.unwrap().0, (200, balance_body(i64::MAX - 12)));
     assert_eq!(unknown.await.unwrap().0, (404, error_body("User not found")));
@@ -99,9 +100,9 @@ async fn one_bad_change_never_fails_its_neighbours() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_twice_in_one_batch_is_one_change_and_a_replay() {
-    let busy = Busy::start(&[], None).await;
-    // Two instances, so that the process's own queue for keys does not keep them apart: the
-    // duplicates meet in the database.
+    let busy = BusyLane::start(&[], None).await;
+    // Two instances, because the per-key lock of one process would serialize the duplicates: they
+    // must meet in the database.
     let other = TestService::start_on(busy.service.database.clone(), &[("LANES", "1")]).await;
     let user = busy.service.user_with(10).await;
     let one = busy.queue(user, -4, Some("k"));
@@ -119,10 +120,10 @@ async fn a_key_twice_in_one_batch_is_one_change_and_a_replay() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_refuses_before_anything_was_sent() {
-    let busy = Busy::start(&[("LANE_QUEUE", "1")], None).await;
+    let busy = BusyLane::start(&[("LANE_QUEUE", "1")], None).await;
     let user = busy.service.user_with(10).await;
     let clients: Vec<_> = (0..3).map(|_| busy.queue(user, -1, None)).collect();
-    // One place: two of the three are refused at once, while the lane is still busy.
+    // The queue has room for one: two of the three are refused at once, while the lane is busy.
     until("two are refused", async || {
         clients.iter().filter(|client| client.is_finished()).count() == 2
     })
@@ -142,7 +143,7 @@ async fn a_full_queue_refuses_before_anything_was_sent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_that_waited_goes_into_one_batch() {
-    let busy = Busy::start(&[], None).await;
+    let busy = BusyLane::start(&[], None).await;
     let user = busy.service.user_with(10).await;
     let clients: Vec<_> = (0..7).map(|_| busy.queue(user, -1, None)).collect();
     busy.until_queued(7).await;
@@ -151,15 +152,15 @@ async fn all_that_waited_goes_into_one_batch() {
     for client in clients {
         assert_eq!(client.await.unwrap().0.0, 200);
     }
-    let counted = Counted::now(&busy.service).await;
-    assert_eq!(counted.of("plimsoll_batch_changes_count"), "2");
-    assert_eq!(counted.of("plimsoll_batch_changes_sum"), "8.0");
+    let metrics = Metrics::scrape(&busy.service).await;
+    assert_eq!(metrics.value("plimsoll_batch_changes_count"), "2");
+    assert_eq!(metrics.value("plimsoll_batch_changes_sum"), "8.0");
     finish(busy.service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refusals_write_nothing() {
-    let busy = Busy::start(&[], None).await;
+    let busy = BusyLane::start(&[], None).await;
     let user = busy.service.user_with(1).await;
     let before = row_version(&busy.service, user).await;
     let clients: Vec<_> = (0..3).map(|_| busy.queue(user, -2, None)).collect();
@@ -174,7 +175,7 @@ async fn refusals_write_nothing() {
     finish(busy.service).await;
 }
 
-/// Where the row is, who wrote it, and who has locked it since.
+/// The row's position, the transaction that wrote it, and the one that last locked it.
 async fn row_version(service: &TestService, user: i64) -> (String, String, String) {
     sqlx::query_as("SELECT ctid::text, xmin::text, xmax::text FROM users WHERE id = $1")
         .bind(user)
@@ -186,7 +187,7 @@ async fn row_version(service: &TestService, user: i64) -> (String, String, Strin
 /// Two processes that locked the same users in different orders would deadlock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_users_of_a_batch_are_locked_in_the_order_of_their_ids() {
-    let busy = Busy::start(&[], None).await;
+    let busy = BusyLane::start(&[], None).await;
     let mut users = Vec::new();
     for _ in 0..6 {
         users.push(busy.service.user_with(10).await);
@@ -217,7 +218,7 @@ async fn the_users_of_a_batch_are_locked_in_the_order_of_their_ids() {
     finish(busy.service).await;
 }
 
-/// Those of the users whom nobody has locked.
+/// The users whose rows are not locked.
 async fn unlocked(service: &TestService, users: &[i64]) -> Vec<i64> {
     sqlx::query_scalar(
         "SELECT id FROM users WHERE id = ANY ($1) ORDER BY id FOR UPDATE SKIP LOCKED",
@@ -230,7 +231,7 @@ async fn unlocked(service: &TestService, users: &[i64]) -> Vec<i64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_hangs_up_in_the_queue_does_not_bother_its_neighbours() {
-    let busy = Busy::start(&[], None).await;
+    let busy = BusyLane::start(&[], None).await;
     let user = busy.service.user_with(100).await;
     for _ in 0..5 {
         send_and_hang_up(&busy.service, "batched", user, -1).await;
@@ -239,8 +240,8 @@ async fn a_client_that_hangs_up_in_the_queue_does_not_bother_its_neighbours() {
     busy.lock.rollback().await.unwrap();
     assert_eq!(neighbour.await.unwrap().0.0, 200);
     busy.first.await.unwrap();
-    // How many of the five the service has read before it saw the end of their connection is up to
-    // chance; that journal and balance agree on it is not (checked by `stop`).
+    // How many of the five changes the service reads before it sees the connection close is up to
+    // chance. In any case, journal and balance must agree (checked by `stop`).
     let balance = busy.service.balance_of(user).await;
     assert!((85..=90).contains(&balance), "{balance}");
     finish(busy.service).await;
@@ -259,12 +260,12 @@ async fn end_lane_sessions(service: &TestService) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_in_flight_on_a_lost_connection_has_an_unknown_outcome() {
-    let busy = Busy::start(&[], None).await;
+    let busy = BusyLane::start(&[], None).await;
     end_lane_sessions(&busy.service).await;
     let unknown = "Outcome unknown: the change may or may not have been applied";
     assert_eq!(busy.first.await.unwrap().0, (504, error_body(unknown)));
     busy.lock.rollback().await.unwrap();
-    // The lane is back at once.
+    // The lane has a new connection at once.
     assert_eq!(busy.service.change("batched", 1, 0).await.0, 200);
     assert_eq!(busy.service.change("batched", 1, -1).await.0, 200);
     finish(busy.service).await;
@@ -272,14 +273,14 @@ async fn a_change_in_flight_on_a_lost_connection_has_an_unknown_outcome() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_with_a_key_survives_the_loss_of_its_connection() {
-    let busy = Busy::start(&[], Some("k")).await;
+    let busy = BusyLane::start(&[], Some("k")).await;
     end_lane_sessions(&busy.service).await;
-    // It is sent again on a new connection, and waits for the same row.
+    // The change is sent again on a new connection, and waits for the same row.
     until("it waits again", async || waiting_for_locks(&busy.service).await == 1).await;
     busy.lock.rollback().await.unwrap();
     assert_eq!(busy.first.await.unwrap(), ((200, balance_body(9_999)), false));
     assert_eq!(busy.service.keyed("batched", 1, -1, "k").await, ((200, balance_body(9_999)), true));
     assert_eq!(busy.service.journal_rows(1).await, 2);
-    assert_eq!(Counted::now(&busy.service).await.tries_repeated("batched"), "1");
+    assert_eq!(Metrics::scrape(&busy.service).await.retries("batched"), "1");
     finish(busy.service).await;
 }

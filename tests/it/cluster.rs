@@ -1,8 +1,8 @@
-//! The PostgreSQL that all tests of this binary share, and the folder that goes when it ends.
+//! The PostgreSQL that all tests of this binary share, and its temporary folder.
 //!
-//! Every test gets a database of its own from [`TestCluster::fresh_database`]. A watchdog process
-//! stops every server below the folder and removes it when this process is gone, however it ended:
-//! it waits on a pipe that only this process holds, so `kill -9` counts as well.
+//! Every test gets a database of its own from [`TestCluster::fresh_database`]. When this process
+//! exits, a watchdog process stops every server below the folder and removes the folder. It waits on
+//! a pipe that only this process holds, so it notices `kill -9` as well.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -22,13 +22,13 @@ pub(crate) struct TestCluster {
     cluster: PrivateCluster,
 }
 
-/// Starts the shared cluster where no test has yet.
+/// Returns the shared cluster. The first call starts it.
 pub(crate) async fn shared() -> &'static TestCluster {
     static SHARED: OnceCell<TestCluster> = OnceCell::const_new();
     SHARED
         .get_or_init(async || {
             let mut options = options_in(&fresh_folder("shared"));
-            // One pool for each of the tests that run side by side.
+            // Enough for the pools of all tests that run in parallel.
             options.settings.push(("max_connections".into(), "400".into()));
             let cluster = PrivateCluster::start(options).await.expect("the shared cluster starts");
             TestCluster { cluster }
@@ -51,21 +51,21 @@ impl TestCluster {
         self.cluster.connect_options(&name)
     }
 
-    /// The server itself, for tests that need its binaries or its superuser. It is everybody's:
-    /// a test that stops or kills a server starts one of its own.
+    /// The server itself, for tests that need its binaries or its superuser. All tests share it: a
+    /// test that stops or kills a server starts one of its own.
     pub(crate) fn private_cluster(&self) -> &PrivateCluster {
         &self.cluster
     }
 }
 
-/// A new empty folder that is removed, and whose servers are stopped, when this process ends.
+/// A new empty folder. The watchdog stops its servers and removes it when this process exits.
 pub(crate) fn fresh_folder(name: &str) -> PathBuf {
     let folder = watched_folder().join(format!("{}-{name}", next_number()));
     DirBuilder::new().mode(0o755).create(&folder).expect("creates a folder");
     folder
 }
 
-/// A cluster in `DATA_DIR` = `<folder>/data`, with whichever binaries are found.
+/// A cluster in `DATA_DIR` = `<folder>/data`, with the binaries found on this machine.
 pub(crate) fn options_in(folder: &Path) -> ClusterOptions {
     ClusterOptions { data_dir: folder.join("data"), pg_bin: None, settings: Vec::new() }
 }
@@ -77,7 +77,8 @@ fn next_number() -> u64 {
 
 fn watched_folder() -> &'static Path {
     static WATCHED: LazyLock<(PathBuf, Child)> = LazyLock::new(|| {
-        // Short: the sockets lie in it. Open to pass: as root the servers run as another user.
+        // Short, because it holds sockets. Traversable, because root runs the servers as another
+        // user.
         let folder = PathBuf::from(format!("/tmp/plimsoll-it-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         DirBuilder::new().mode(0o755).create(&folder).expect("creates the tests' folder");
@@ -87,9 +88,10 @@ fn watched_folder() -> &'static Path {
     &WATCHED.0
 }
 
-/// `read` returns when the last writer of the pipe is gone: this process, whose handle is closed
-/// on exec and so is not passed on to any server. SIGQUIT stops a server at once; its folder goes
-/// anyway. A process group of its own keeps a Ctrl-C in the terminal from ending the watchdog.
+/// `read` returns when the last writer of the pipe has exited. That is this process: its handle is
+/// closed on exec, so no server inherits it. SIGQUIT stops a server without a clean shutdown, which
+/// is enough because its folder is removed. In its own process group, the watchdog survives a Ctrl-C
+/// in the terminal.
 fn watchdog(folder: &Path) -> Child {
     const SCRIPT: &str = r#"
         read -r _

@@ -1,5 +1,5 @@
-//! One suite for every approach: exact under contention, alone and mixed, through two instances of
-//! the service on one database, without and with keys.
+//! One suite for every approach: answers are exact under contention. Approaches run alone and mixed,
+//! without and with keys, through two instances of the service on one database.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,34 +10,34 @@ use tokio::task::JoinSet;
 
 use crate::service::{Answer, TestService, balance_body, insufficient, stop_both, two_instances};
 
-/// What every test here is repeated for.
-struct Contest {
+/// The changes of one run, and the approaches that they go through.
+struct Workload {
     names: Vec<&'static str>,
-    /// Whether each change has a key, of its own.
+    /// Whether each change has its own key.
     keyed: bool,
     amounts: Vec<i64>,
 }
 
-/// Sends all changes to one user through 64 clients at once; the changes go through the approaches
-/// round and round, and each approach of both instances.
-async fn contend(
+/// Sends all changes to one user from 64 concurrent clients. The changes alternate between the
+/// instances and rotate through the approaches, so that each instance serves each approach.
+async fn run_workload(
     instances: &[Arc<TestService>; 2],
     user: i64,
-    contest: Contest,
+    workload: Workload,
 ) -> Vec<(i64, Answer)> {
-    let (next, contest) = (Arc::new(AtomicUsize::new(0)), Arc::new(contest));
+    let (next, workload) = (Arc::new(AtomicUsize::new(0)), Arc::new(workload));
     let mut clients = JoinSet::new();
     for _ in 0..64 {
         let (instances, next) = (instances.clone(), Arc::clone(&next));
-        let contest = Arc::clone(&contest);
+        let workload = Arc::clone(&workload);
         clients.spawn(async move {
             let mut answers = Vec::new();
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
-                let Some(&amount) = contest.amounts.get(i) else { return answers };
-                let name = contest.names[i / 2 % contest.names.len()];
+                let Some(&amount) = workload.amounts.get(i) else { return answers };
+                let name = workload.names[i / 2 % workload.names.len()];
                 let service = &instances[i % 2];
-                let answer = if contest.keyed {
+                let answer = if workload.keyed {
                     let (answer, replayed) =
                         service.keyed(name, user, amount, &format!("k{i}")).await;
                     assert!(!replayed, "{name}: each key is used once");
@@ -52,23 +52,23 @@ async fn contend(
     clients.join_all().await.into_iter().flatten().collect()
 }
 
-/// Every approach alone and all of them at once; without keys and with keys.
-fn contests(amounts: &[i64]) -> Vec<(String, Contest)> {
+/// Every approach alone, and all of them at once, each without keys and with keys.
+fn workloads(amounts: &[i64]) -> Vec<(String, Workload)> {
     let names: Vec<&'static str> = approach::names().collect();
-    let line_ups = names.iter().map(|name| vec![*name]).chain([names.clone()]);
-    let contest = |names: &Vec<_>, keyed| {
+    let approach_sets = names.iter().map(|name| vec![*name]).chain([names.clone()]);
+    let workload = |names: &Vec<_>, keyed| {
         let title = format!("{names:?}{}", if keyed { ", with keys" } else { "" });
-        (title, Contest { names: names.clone(), keyed, amounts: amounts.to_vec() })
+        (title, Workload { names: names.clone(), keyed, amounts: amounts.to_vec() })
     };
-    line_ups.flat_map(|names| [contest(&names, false), contest(&names, true)]).collect()
+    approach_sets.flat_map(|names| [workload(&names, false), workload(&names, true)]).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_2000_withdrawals_exactly_the_affordable_ones_succeed_each_with_its_own_balance() {
     let instances = two_instances(None).await;
-    for (title, contest) in contests(&[-2; 2_000]) {
+    for (title, workload) in workloads(&[-2; 2_000]) {
         let user = instances[0].user_with(2_001).await;
-        let answers = contend(&instances, user, contest).await;
+        let answers = run_workload(&instances, user, workload).await;
         let expected: BTreeSet<Answer> =
             (0..1_000).map(|i| (200, balance_body(1 + 2 * i))).collect();
         let accepted: Vec<&Answer> =
@@ -85,12 +85,12 @@ async fn of_2000_withdrawals_exactly_the_affordable_ones_succeed_each_with_its_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mixed_deposits_and_withdrawals_add_up_and_never_cross_the_line() {
     let instances = two_instances(None).await;
-    // Sums to zero, and starts so low that the line is reached all the time.
+    // The amounts sum to about zero and the start is low, so the balance often reaches zero.
     let amounts: Vec<i64> = (0..1_000).map(|i| [7, -3, -5, 2, -9, 8][i % 6]).collect();
-    for (title, contest) in contests(&amounts) {
+    for (title, workload) in workloads(&amounts) {
         let user = instances[0].user_with(5).await;
         let mut sum = 5;
-        for (amount, answer) in contend(&instances, user, contest).await {
+        for (amount, answer) in run_workload(&instances, user, workload).await {
             match answer.0 {
                 200 => sum += amount,
                 _ => {
@@ -108,9 +108,9 @@ async fn mixed_deposits_and_withdrawals_add_up_and_never_cross_the_line() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_accepted_change_counts_one_version() {
     let instances = two_instances(None).await;
-    for (title, contest) in contests(&[1, -1, 0, -1_000].repeat(100)) {
+    for (title, workload) in workloads(&[1, -1, 0, -1_000].repeat(100)) {
         let user = instances[0].user_with(100).await;
-        let answers = contend(&instances, user, contest).await;
+        let answers = run_workload(&instances, user, workload).await;
         let accepted =
             answers.iter().filter(|(amount, (status, _))| *amount != 0 && *status == 200);
         // The opening balance is the first row.

@@ -220,7 +220,7 @@ async fn silent_and_slow_clients_are_let_go() {
     for (sent, answer) in [("", ""), ("PATCH /appr", ""), (head, "HTTP/1.1 408 Request Timeout")] {
         let mut stream = TcpStream::connect(service.service.address()).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
-        let received = to_the_end(&mut stream).await;
+        let received = read_to_end(&mut stream).await;
         assert!(received.starts_with(answer), "{sent:?}: {received:?}");
     }
     service.stop().await;
@@ -236,17 +236,17 @@ async fn a_connection_is_let_go_a_while_after_its_last_answer_and_never_before_i
     let mut busy = TcpStream::connect(service.service.address()).await.unwrap();
     busy.write_all(WITHDRAWAL.as_bytes()).await.unwrap();
     until("it waits for the row", async || waiting_for_locks(&service).await == 1).await;
-    // The busy one is older than these, so its time would be over with theirs.
+    // The busy connection is older than these, so it would time out before them.
     for _ in 0..2 {
         let mut silent = TcpStream::connect(service.service.address()).await.unwrap();
-        assert_eq!(to_the_end(&mut silent).await, "");
+        assert_eq!(read_to_end(&mut silent).await, "");
     }
     let released = Instant::now();
     lock.rollback().await.unwrap();
     let mut first = [0; 15];
     timeout(Duration::from_secs(10), busy.read_exact(&mut first)).await.unwrap().unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");
-    assert!(to_the_end(&mut busy).await.ends_with(&balance_body(9_998)));
+    assert!(read_to_end(&mut busy).await.ends_with(&balance_body(9_998)));
     assert!(released.elapsed() >= Duration::from_millis(999), "{:?}", released.elapsed());
     service.stop().await;
 }
@@ -256,14 +256,14 @@ async fn a_client_that_does_not_take_its_answers_is_let_go() {
     let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
     let mut stream = TcpStream::connect(service.service.address()).await.unwrap();
     let asking = async {
-        // The answers fill every buffer on the way; then no request is read any more.
+        // The answers fill every buffer on the way. After that, the service reads no more requests.
         while stream.write_all(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok() {}
     };
     timeout(Duration::from_secs(30), asking).await.expect("the service closes the connection");
     service.stop().await;
 }
 
-async fn to_the_end(stream: &mut TcpStream) -> String {
+async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut received = String::new();
     let closed = timeout(Duration::from_secs(10), stream.read_to_string(&mut received));
     closed.await.expect("the service closes the connection").unwrap();

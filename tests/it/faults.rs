@@ -1,4 +1,4 @@
-//! Bad moments: clients that hang up, a database that stalls, a stop under load.
+//! Faults at runtime: clients that hang up, a database that stalls, a stop under load.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cluster;
 use crate::service::{TestService, balance_body, error_body, insufficient, read};
 
-/// Waits until `check` holds; fails loudly when it never does.
+/// Waits until `check` is true. Panics with `what` after 30 s.
 pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !check().await {
@@ -52,8 +52,8 @@ async fn acknowledged_changes_survive_clients_that_hang_up_in_the_middle() {
             let balance = service.balance_of(user).await;
             assert!(balance <= 1_000_000 - 1_000 * round, "{name}: an acknowledged change is gone");
         }
-        // Changes of the clients that hung up may still be on their way; then the two ways of
-        // looking at the balance must agree.
+        // Changes of the clients that hung up may still be in flight. After them, the balance
+        // through the service and the stored balance must agree.
         until("service and database agree", async || {
             let stored = service.balance_of(user).await;
             service.change(name, user, 0).await == (200, balance_body(stored))
@@ -83,12 +83,12 @@ pub(crate) async fn signal_backends(service: &TestService, signal: &str) {
     assert!(!pids.is_empty());
     for pid in pids {
         let status = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
-        // One whose connection was just replaced may be gone by now.
+        // A backend whose connection was just replaced may have exited by now.
         assert!(status.success() || !is_running(service, pid).await, "kill {signal} {pid}");
     }
 }
 
-/// Ends every session of the service's own.
+/// Terminates every session of the service.
 pub(crate) async fn end_sessions(service: &TestService) {
     sqlx::query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -105,13 +105,13 @@ async fn a_database_that_stalls_is_an_unknown_outcome_and_loses_nothing_acknowle
         TestService::start_with(&[("POOL_SIZE", "2"), ("ANSWER_TIMEOUT_SECS", "1")]).await;
     for name in approach::names() {
         let user = service.user_with(1_001).await;
-        // Whoever connects on first use is connected now.
+        // After this, approaches that connect on first use are connected.
         assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");
         signal_backends(&service, "-STOP").await;
         let answer = service.change(name, user, -1).await;
         signal_backends(&service, "-CONT").await;
         assert_eq!(answer.0, 504, "{name}: {answer:?}");
-        // Once the sessions are at rest again, what is acknowledged is there.
+        // Once the sessions are idle again, every acknowledged change is stored.
         until("the stalled change ends", async || service.change(name, user, 0).await.0 == 200)
             .await;
         for _ in 0..8 {
@@ -139,7 +139,7 @@ async fn a_read_from_a_database_that_stalls_leaves_nothing_unknown() {
         signal_backends(&service, "-STOP").await;
         let answer = send().await;
         signal_backends(&service, "-CONT").await;
-        // On a slow machine the connection may have rested so long that it is replaced.
+        // On a slow machine the connection may have been idle for so long that it is replaced.
         assert!(matches!(answer.0, 200 | 503), "{answer:?}");
     }
     service.stop().await;
@@ -149,7 +149,7 @@ async fn a_read_from_a_database_that_stalls_leaves_nothing_unknown() {
 async fn a_rested_connection_that_does_not_answer_is_replaced() {
     let service = TestService::start_with(&[("POOL_SIZE", "2")]).await;
     let user = service.user_with(7).await;
-    // Longer than the service trusts a connection that rests.
+    // Longer than the service uses an idle connection without checking it.
     sleep(Duration::from_millis(1_200)).await;
     signal_backends(&service, "-STOP").await;
     let change = service.change("self", user, -1);
@@ -165,13 +165,13 @@ async fn without_a_free_connection_a_change_is_refused_and_never_applied() {
         ("POOL_SIZE", "1"),
         ("POOL_WAIT_SECS", "1"),
         ("ANSWER_TIMEOUT_SECS", "121"),
-        // So that the first one keeps the only session while it waits.
+        // With this, the first change keeps the only session while it waits.
         ("LOCK_WAIT_MILLIS", "60000"),
     ];
     let service = TestService::start_with(&variables).await;
     for name in ["self", "transaction-pessimistic-locking"] {
         let user = service.user_with(1_000).await;
-        // Somebody else holds the row, so the only connection waits for it.
+        // The test holds the row, so the only connection waits for it.
         let lock = lock_row(&service, user).await;
         let (first, second) = tokio::join!(service.change(name, user, -1), async {
             until("the first change waits for the row", async || {
@@ -255,46 +255,46 @@ async fn a_stop_answers_the_requests_in_flight() {
     timeout(Duration::from_secs(10), stopping).await.expect("it stops").unwrap();
 }
 
-/// What came of the changes of one load: accepted, refused, not applied, unknown.
+/// How many changes of one load were accepted, refused, not applied, or have an unknown outcome.
 #[derive(Debug, Default)]
-struct Tally {
+struct AnswerCounts {
     accepted: i64,
     refused: i64,
     not_applied: i64,
     unknown: i64,
 }
 
-/// Withdraws 1 again and again through every approach until `stop`, and counts the answers. Any
-/// other answer, and none at all, fails the test.
-async fn load(service: &TestService, user: i64, stop: &AtomicBool) -> Tally {
+/// Withdraws 1 repeatedly through every approach until `stop`, and counts the answers. A missing
+/// answer or one of another status fails the test.
+async fn load(service: &TestService, user: i64, stop: &AtomicBool) -> AnswerCounts {
     let names: Vec<_> = approach::names().collect();
-    let tally = Mutex::new(Tally::default());
+    let counts = Mutex::new(AnswerCounts::default());
     let client = async |first: usize| {
         for name in names.iter().cycle().skip(first) {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
             let answer = service.change(name, user, -1).await;
-            let mut tally = tally.lock().unwrap();
+            let mut counts = counts.lock().unwrap();
             match answer.0 {
-                200 => tally.accepted += 1,
-                400 => tally.refused += 1,
-                503 => tally.not_applied += 1,
-                504 => tally.unknown += 1,
+                200 => counts.accepted += 1,
+                400 => counts.refused += 1,
+                503 => counts.not_applied += 1,
+                504 => counts.unknown += 1,
                 _ => panic!("{name}: {answer:?}"),
             }
         }
     };
     futures_util::future::join_all((0..20).map(client)).await;
-    tally.into_inner().unwrap()
+    counts.into_inner().unwrap()
 }
 
-/// Every acknowledged change is there, and nothing that is known not to have happened.
-fn assert_nothing_lost(tally: &Tally, withdrawn: i64) {
-    assert!(tally.accepted > 100, "hardly any load: {tally:?}");
-    assert_eq!(tally.refused, 0, "contention was reported as lack of funds: {tally:?}");
-    let possible = tally.accepted..=tally.accepted + tally.unknown;
-    assert!(possible.contains(&withdrawn), "{withdrawn} withdrawn, {tally:?}");
+/// Every acknowledged change is stored, and no change that was reported as not applied.
+fn assert_nothing_lost(counts: &AnswerCounts, withdrawn: i64) {
+    assert!(counts.accepted > 100, "hardly any load: {counts:?}");
+    assert_eq!(counts.refused, 0, "contention was reported as lack of funds: {counts:?}");
+    let possible = counts.accepted..=counts.accepted + counts.unknown;
+    assert!(possible.contains(&withdrawn), "{withdrawn} withdrawn, {counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,8 +312,8 @@ async fn killed_backends_lose_nothing_acknowledged_and_are_replaced() {
         }
         stop.store(true, Ordering::Relaxed);
     };
-    let (tally, ()) = tokio::join!(load(&service, user, &stop), kill);
-    assert_nothing_lost(&tally, 1_000_000 - service.balance_of(user).await);
+    let (counts, ()) = tokio::join!(load(&service, user, &stop), kill);
+    assert_nothing_lost(&counts, 1_000_000 - service.balance_of(user).await);
     for name in approach::names() {
         assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");
     }
@@ -336,14 +336,14 @@ async fn a_killed_postmaster_comes_back_and_nothing_acknowledged_is_lost() {
         let first = std::fs::read_to_string(&pid_file).unwrap();
         let pid = first.lines().next().unwrap().to_owned();
         assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-        // Answers come from the new one.
+        // The new postmaster must serve the answers.
         until("a new postmaster serves changes", async || {
             let again = std::fs::read_to_string(&pid_file).unwrap_or_default();
             again.lines().next().is_some_and(|new| new != pid)
                 && service.change("self", user, 0).await.0 == 200
         })
         .await;
-        // Users of each lane. A refusal needs no disk, which may stall for longer than a second.
+        // These users cover each lane. A refusal needs no disk, which may stall for over a second.
         let back = Instant::now();
         for poor in &poor {
             until("the lanes are back", async || {
@@ -356,7 +356,7 @@ async fn a_killed_postmaster_comes_back_and_nothing_acknowledged_is_lost() {
         until("changes go on", async || service.journal_rows(user).await > before + 20).await;
         stop.store(true, Ordering::Relaxed);
     };
-    let (tally, ()) = tokio::join!(load(&service, user, &stop), kill);
-    assert_nothing_lost(&tally, 1_000_000 - service.balance_of(user).await);
+    let (counts, ()) = tokio::join!(load(&service, user, &stop), kill);
+    assert_nothing_lost(&counts, 1_000_000 - service.balance_of(user).await);
     service.stop().await;
 }

@@ -18,14 +18,14 @@ const TOO_LARGE: &str =
     "The request head must not be longer than 16384 bytes, nor have more than 100 headers";
 const ALIVE: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
 
-/// A head of exactly so many bytes.
+/// A head of exactly `length` bytes.
 fn head_of(length: usize) -> String {
     let [start, end] = ["GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: ", "\r\n\r\n"];
     format!("{start}{}{end}", "x".repeat(length - start.len() - end.len()))
 }
 
-/// What the service answers to these bytes until it closes the connection. All of them can be sent,
-/// and the whole answer can be read.
+/// Sends these bytes and returns the service's answers until it closes the connection. All bytes can
+/// be sent, and all answers can be read.
 async fn answers_to(service: &TestService, sent: &str) -> String {
     let mut stream = TcpStream::connect(service.service.address()).await.unwrap();
     let exchange = async {
@@ -37,7 +37,7 @@ async fn answers_to(service: &TestService, sent: &str) -> String {
     timeout(Duration::from_secs(10), exchange).await.expect("the service closes the connection")
 }
 
-/// Exactly one refusal, with nothing in front of it or behind it.
+/// The answer is exactly one refusal, with nothing before or after it.
 #[track_caller]
 fn assert_refused(answer: &str, status_line: &str, sentence: &str) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
@@ -84,7 +84,8 @@ async fn a_refused_client_may_finish_sending() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert_refused(&answer, "HTTP/1.1 431 Request Header Fields Too Large", TOO_LARGE);
-    // Once the only worker has answered this, it would have closed the refused connection.
+    // By the time the only worker has answered this, it would have closed a connection that it does
+    // not drain.
     assert_eq!(service.send(Method::GET, "/healthz", None).await.status(), 200);
     stream.write_all(rest.as_bytes()).await.expect("the connection is not reset");
     service.stop().await;
@@ -96,7 +97,7 @@ async fn more_than_100_headers_are_refused() {
     let head = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(count));
     let answer = answers_to(&service, &head(101)).await;
     assert_refused(&answer, "HTTP/1.1 431 Request Header Fields Too Large", TOO_LARGE);
-    // The second head ends the connection.
+    // The second head is malformed, so it closes the connection.
     let answers = answers_to(&service, &format!("{}-\r\n\r\n", head(100))).await;
     assert!(answers.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answers}");
     service.stop().await;
@@ -135,7 +136,7 @@ async fn a_malformed_head_leaves_the_answers_before_it_as_they_are() {
     service.stop().await;
 }
 
-/// A client whose head was refused and who has read the answer.
+/// A client whose head was refused and that has read the answer.
 async fn refused_client(service: &TestService) -> TcpStream {
     let mut stream = TcpStream::connect(service.service.address()).await.unwrap();
     stream.write_all(b"no head\r\n\r\n").await.unwrap();
@@ -162,14 +163,14 @@ async fn a_refused_client_that_stays_is_not_waited_for() {
     drop(stream);
 }
 
-/// How many bytes the kernel holds on their way from the clients of a port to its service.
+/// The number of bytes in kernel buffers between the clients of a port and its service.
 #[cfg(target_os = "linux")]
 fn bytes_on_the_way(port: u16) -> u64 {
     let port = format!(":{port:04X}");
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let bytes = |queue: &str| u64::from_str_radix(queue, 16).unwrap();
     let queues = table.lines().skip(1).map(|line| {
-        // Number, own address, the other's address, state, bytes to send:bytes to read, …
+        // Number, local address, remote address, state, bytes to send:bytes to read, …
         let row: Vec<_> = line.split_whitespace().collect();
         let (to_send, to_read) = row[4].split_once(':').unwrap();
         let of_client = if row[2].ends_with(&port) { bytes(to_send) } else { 0 };
@@ -188,7 +189,7 @@ async fn heads_that_never_end_take_little_memory() {
     let head = head_of(400_000);
     let clients = futures_util::future::join_all((0..CLIENTS).map(async |_| {
         let mut stream = TcpStream::connect(service.address).await.unwrap();
-        // A slow client may be cut off, which is no matter of memory.
+        // A slow client may be disconnected, which does not matter for memory.
         let _ = stream.write_all(head.trim_end().as_bytes()).await;
         stream
     }));

@@ -1,4 +1,4 @@
-//! Rows that somebody holds for long: their users wait, and nobody else does.
+//! Rows that another transaction holds for long: only changes of their users wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::faults::{lock_row, until, waiting_for_locks};
 use crate::service::{Answer, TestService, balance_body, error_body, read};
 
-/// What nobody else's change takes longer than.
-const OTHERS: Duration = Duration::from_secs(2);
+/// The limit for a change of any other user.
+const OTHERS_MAX: Duration = Duration::from_secs(2);
 
-/// What a change of a held user is answered within, and some room for a busy machine.
-const HELD: Duration = Duration::from_secs(7);
+/// The limit for the answer to a change of a held user, with some margin for a busy machine.
+const HELD_MAX: Duration = Duration::from_secs(7);
 
 fn not_applied() -> Answer {
     (503, error_body("Not applied, try again"))
 }
 
-/// Withdraws 1; every second time with a key.
+/// Withdraws 1, with a key if `number` is odd.
 async fn change(service: &TestService, name: &str, user: i64, number: usize) -> Answer {
     match number % 2 {
         0 => service.change(name, user, -1).await,
@@ -29,9 +29,9 @@ async fn change(service: &TestService, name: &str, user: i64, number: usize) -> 
     }
 }
 
-/// Holds the rows of some users, lets many changes of theirs wait, and looks how others fare: each
-/// through one approach, every second change with a key.
-async fn hold(service: &Arc<TestService>, name: &'static str, held: usize) {
+/// Holds the rows of some users, queues many changes of them, and checks that changes of other users
+/// are not delayed. All go through one approach, every second change with a key.
+async fn check_held_rows(service: &Arc<TestService>, name: &'static str, held: usize) {
     let mut users = Vec::new();
     for _ in 0..held {
         users.push(service.user_with(1_000).await);
@@ -48,17 +48,17 @@ async fn hold(service: &Arc<TestService>, name: &'static str, held: usize) {
     for (number, user) in users.iter().cycle().take(held.max(4) * 8).enumerate() {
         let (service, user) = (Arc::clone(service), *user);
         waiting.spawn(async move {
-            let answer = timeout(HELD, change(&service, name, user, number)).await;
+            let answer = timeout(HELD_MAX, change(&service, name, user, number)).await;
             (user, answer.expect("a change of a held user is answered in time"))
         });
     }
-    // The first of them have come as far as the row.
+    // The first changes have reached the row.
     until("somebody waits for the row", async || waiting_for_locks(service).await > 0).await;
     let began = Instant::now();
     for (number, other) in others.iter().enumerate().cycle() {
-        let answer = timeout(OTHERS, change(service, name, *other, number)).await;
+        let answer = timeout(OTHERS_MAX, change(service, name, *other, number)).await;
         let (status, body) = answer.expect("nobody else waits for the row");
-        // With the key of an earlier round it is a replay.
+        // In later rounds, a change with a key is a replay.
         assert_eq!(status, 200, "{name}: {body}");
         if began.elapsed() > Duration::from_secs(1) {
             break;
@@ -76,14 +76,14 @@ async fn hold(service: &Arc<TestService>, name: &'static str, held: usize) {
         assert_eq!(first.expect("it goes on at once"), (200, balance_body(999)), "{name}");
         assert_eq!(service.journal_rows(*user).await, 2, "{name}: what was refused is not there");
     }
-    assert!(freed.elapsed() < OTHERS, "{name}: {:?}", freed.elapsed());
+    assert!(freed.elapsed() < OTHERS_MAX, "{name}: {:?}", freed.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_held_row_delays_nobody_else() {
     let service = Arc::new(TestService::start().await);
     for name in approach::names() {
-        hold(&service, name, 1).await;
+        check_held_rows(&service, name, 1).await;
     }
     Arc::into_inner(service).unwrap().stop().await;
 }
@@ -92,7 +92,7 @@ async fn a_held_row_delays_nobody_else() {
 async fn ten_held_rows_delay_nobody_else() {
     let service = Arc::new(TestService::start().await);
     for name in approach::names() {
-        hold(&service, name, 10).await;
+        check_held_rows(&service, name, 10).await;
     }
     Arc::into_inner(service).unwrap().stop().await;
 }
@@ -117,7 +117,7 @@ async fn a_row_that_is_let_go_in_time_was_only_slow() {
     Arc::into_inner(service).unwrap().stop().await;
 }
 
-/// Not even a look at the rows gets through then.
+/// A locked table also blocks the query that looks for held rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_table_is_told_in_time_and_forgotten_at_once() {
     let service = Arc::new(TestService::start().await);
@@ -132,7 +132,7 @@ async fn a_locked_table_is_told_in_time_and_forgotten_at_once() {
         for (name, user) in users.clone() {
             let service = Arc::clone(&service);
             waiting.spawn(async move {
-                (name, timeout(HELD, service.change(name, user, -1)).await.expect("in time"))
+                (name, timeout(HELD_MAX, service.change(name, user, -1)).await.expect("in time"))
             });
         }
         for (name, answer) in waiting.join_all().await {
@@ -140,14 +140,14 @@ async fn a_locked_table_is_told_in_time_and_forgotten_at_once() {
         }
         lock.rollback().await.unwrap();
         for (name, user) in &users {
-            let change = timeout(OTHERS, service.change(name, *user, -1)).await;
+            let change = timeout(OTHERS_MAX, service.change(name, *user, -1)).await;
             assert_eq!(change.expect("it goes on at once").0, 200, "{mode}: {name}");
         }
     }
     Arc::into_inner(service).unwrap().stop().await;
 }
 
-/// Somebody has it locked at any moment, but not the same one for long.
+/// Some transaction has the row locked at any moment, but none for long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_keeps_changing_hands_is_not_held() {
     let service = Arc::new(TestService::start_with(&[("LOCK_WAIT_MILLIS", "40")]).await);
@@ -170,7 +170,7 @@ async fn a_row_that_keeps_changing_hands_is_not_held() {
                     .execute(&mut *hand)
                     .await
                     .unwrap();
-                    // This is the time for which each of them keeps it.
+                    // The time for which each transaction holds the row.
                     sleep(Duration::from_millis(20)).await;
                     hand.commit().await.unwrap();
                 }
@@ -204,11 +204,11 @@ async fn one_user_has_half_of_the_sessions_at_most_and_reads_have_their_own() {
     }
     until("its share is used up", async || waiting_for_locks(&service).await == 2).await;
     for left in (0..5).rev() {
-        // Eight of them want a session, and one gets it at once.
-        let change = timeout(OTHERS, service.change("self", other, -2)).await;
+        // Eight changes of the held user want a session. This change must get one at once.
+        let change = timeout(OTHERS_MAX, service.change("self", other, -2)).await;
         assert_eq!(change.expect("the other half goes on"), (200, balance_body(left * 2)));
         let path = format!("/users/{held}");
-        let reading = timeout(OTHERS, service.send(Method::GET, &path, None)).await;
+        let reading = timeout(OTHERS_MAX, service.send(Method::GET, &path, None)).await;
         assert_eq!(read(reading.expect("reads go on")).await.0, 200);
     }
     assert_eq!(waiting_for_locks(&service).await, 2);

@@ -1,4 +1,4 @@
-//! With a key, a change happens at most once, however often and through whatever it is sent.
+//! With a key, a change is applied at most once, for any number of copies and through any approach.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ async fn the_same_key_replays_success_and_refusal_byte_for_byte() {
         assert_eq!(first, ((200, balance_body(3)), false), "{name}");
         let refused = service.keyed(name, user, -4, "pay-2").await;
         assert_eq!(refused, (insufficient(), false), "{name}");
-        // Now it would be affordable; the answer must not flip.
+        // The balance can pay for it now. The stored answer must not change.
         service.change(name, user, 100).await;
         assert_eq!(service.keyed(name, user, -7, "pay-1").await, (first.0, true), "{name}");
         assert_eq!(service.keyed(name, user, -4, "pay-2").await, (refused.0, true), "{name}");
@@ -91,8 +91,8 @@ async fn without_a_key_two_equal_requests_are_two_changes() {
     service.stop().await;
 }
 
-/// Sends `duplicates` copies of `keys` changes by -1 at once, to two instances in turn, copy `i`
-/// through approach `i`. Returns how many were fresh and how many replays.
+/// Sends `duplicates` copies of `keys` changes by -1 at once, alternating between two instances,
+/// copy `i` through approach `i`. Returns the number of new changes and of replays.
 async fn flood(
     instances: &[Arc<TestService>; 2],
     names: &[&'static str],
@@ -142,7 +142,7 @@ async fn of_ten_thousand_duplicates_a_thousand_are_changes_and_the_rest_replays(
         users.push(user);
     }
     stop_both(instances).await;
-    // After a restart: nothing but replays.
+    // After a restart, all are replays.
     let instances = two_instances(Some(database)).await;
     for (names, user) in line_ups.iter().zip(users) {
         assert_eq!(flood(&instances, names, user, 1_000, 2).await, (0, 2_000), "{names:?}");
@@ -265,7 +265,7 @@ async fn old_keys_are_removed_and_young_ones_stay() {
     }
     service.keyed("self", 1, -2, "young").await;
     let week = Duration::from_secs(7 * 24 * 3600);
-    // One old key is in use by somebody: it is passed over, not waited for.
+    // One old key is locked by another transaction: it must be skipped, not waited for.
     let mut busy = service.pool.begin().await.unwrap();
     sqlx::query("SELECT FROM idempotency_keys WHERE key = 'old7' FOR UPDATE")
         .execute(&mut *busy)

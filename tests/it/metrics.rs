@@ -1,4 +1,4 @@
-//! `GET /metrics`: every change is counted once, by its approach and by how it ended.
+//! `GET /metrics`: every change is counted once, by approach and outcome.
 
 use plimsoll::approach;
 use reqwest::Method;
@@ -6,11 +6,11 @@ use reqwest::Method;
 use crate::faults::{lock_row, until, waiting_for_locks};
 use crate::service::{TestService, balance_body};
 
-/// What `/metrics` said.
-pub(crate) struct Counted(String);
+/// The text of `/metrics`.
+pub(crate) struct Metrics(String);
 
-impl Counted {
-    pub(crate) async fn now(service: &TestService) -> Self {
+impl Metrics {
+    pub(crate) async fn scrape(service: &TestService) -> Self {
         let response = service.send(Method::GET, "/metrics", None).await;
         assert_eq!(response.status(), 200);
         let kind = response.headers()["content-type"].to_str().unwrap();
@@ -20,8 +20,8 @@ impl Counted {
         Self(text)
     }
 
-    /// The value of a line, which must be there from the start.
-    pub(crate) fn of(&self, name: &str) -> &str {
+    /// The value of a line. Every line must exist from the start.
+    pub(crate) fn value(&self, name: &str) -> &str {
         let mut values =
             self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let value = values.next().unwrap_or_else(|| panic!("no {name} in {}", self.0));
@@ -33,11 +33,11 @@ impl Counted {
         let ends =
             ["accepted", "refused", "replayed", "rejected", "not_applied", "unknown", "failed"];
         let name = |end| format!("plimsoll_changes_total{{approach=\"{approach}\",end=\"{end}\"}}");
-        ends.map(|end| self.of(&name(end)))
+        ends.map(|end| self.value(&name(end)))
     }
 
-    pub(crate) fn tries_repeated(&self, approach: &str) -> &str {
-        self.of(&format!("plimsoll_tries_repeated_total{{approach=\"{approach}\"}}"))
+    pub(crate) fn retries(&self, approach: &str) -> &str {
+        self.value(&format!("plimsoll_tries_repeated_total{{approach=\"{approach}\"}}"))
     }
 }
 
@@ -45,8 +45,8 @@ impl Counted {
 async fn each_change_is_counted_once_by_how_it_ended() {
     let service = TestService::start().await;
     for name in approach::names() {
-        let counted = Counted::now(&service).await;
-        assert_eq!(counted.changes(name), ["0"; 7], "{name}");
+        let metrics = Metrics::scrape(&service).await;
+        assert_eq!(metrics.changes(name), ["0"; 7], "{name}");
         let user = service.user_with(10).await;
         assert_eq!(service.change(name, user, -2).await.0, 200, "{name}");
         assert_eq!(service.change(name, user, 0).await.0, 200, "{name}");
@@ -60,10 +60,10 @@ async fn each_change_is_counted_once_by_how_it_ended() {
         assert_eq!(service.keyed(name, user, -2, "key").await.0.0, 422, "{name}");
         assert_eq!(service.change(name, 999_999, 1).await.0, 404, "{name}");
         assert_eq!(service.change(name, user, i64::MAX).await.0, 400, "{name}");
-        // Not a change at all.
+        // This request is not a change.
         assert_eq!(service.send(Method::PATCH, "/approach/self/balance", None).await.status(), 415);
-        let counted = Counted::now(&service).await;
-        assert_eq!(counted.changes(name), ["3", "3", "2", "3", "0", "0", "0"], "{name}");
+        let metrics = Metrics::scrape(&service).await;
+        assert_eq!(metrics.changes(name), ["3", "3", "2", "3", "0", "0", "0"], "{name}");
     }
     service.stop().await;
 }
@@ -73,10 +73,10 @@ async fn batches_are_counted_by_their_size() {
     let service = TestService::start().await;
     assert_eq!(service.change("batched", 1, -2).await.0, 200);
     assert_eq!(service.change("batched", 1, -2).await.0, 200);
-    let counted = Counted::now(&service).await;
-    assert_eq!(counted.of("plimsoll_batch_changes_count"), "2");
-    assert_eq!(counted.of("plimsoll_batch_changes_sum"), "2.0");
-    assert_eq!(counted.of("plimsoll_batch_changes_bucket{le=\"1.0\"}"), "2");
+    let metrics = Metrics::scrape(&service).await;
+    assert_eq!(metrics.value("plimsoll_batch_changes_count"), "2");
+    assert_eq!(metrics.value("plimsoll_batch_changes_sum"), "2.0");
+    assert_eq!(metrics.value("plimsoll_batch_changes_bucket{le=\"1.0\"}"), "2");
     service.stop().await;
 }
 
@@ -94,7 +94,7 @@ async fn every_try_beyond_the_first_is_counted() {
         let changing = async { service.change(name, user, -2).await };
         let winning = async {
             until("it waits for the row", async || waiting_for_locks(&service).await == 1).await;
-            // What another process would do.
+            // Acts like another process.
             for statement in [
                 "UPDATE users SET balance = 11, version = 2 WHERE id = $1",
                 "INSERT INTO balance_changes (user_id, version, amount, balance) VALUES ($1, 2, 1, 11)",
@@ -105,9 +105,9 @@ async fn every_try_beyond_the_first_is_counted() {
         };
         let (answer, ()) = tokio::join!(changing, winning);
         assert_eq!(answer, (200, balance_body(9)), "{name}");
-        let counted = Counted::now(&service).await;
-        assert_eq!(counted.tries_repeated(name), repeated, "{name}");
-        assert_eq!(counted.changes(name)[0], "1", "{name}");
+        let metrics = Metrics::scrape(&service).await;
+        assert_eq!(metrics.retries(name), repeated, "{name}");
+        assert_eq!(metrics.changes(name)[0], "1", "{name}");
     }
     service.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Who is told what when nobody knows: 503, 504 and 409 each keep their promise.
+//! The answers to changes that could not be confirmed: 503, 504 and 409 each keep their promise.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ async fn a_change_that_is_told_to_come_again_is_never_applied() {
         assert_eq!(first.0, 503, "{name}");
         assert_eq!(second, (409, error_body(RUNNING)), "{name}");
         lock.rollback().await.unwrap();
-        // Whatever was on its way all the same comes before this, through the same lane or row.
+        // A change still in flight would be applied before this one, in the same lane or on the row.
         assert_eq!(service.change(name, user, -2).await, (200, balance_body(8)), "{name}");
         assert_eq!(service.journal_rows(user).await, 2, "{name}");
         let retry = service.keyed(name, user, -1, "k").await;
@@ -42,7 +42,7 @@ async fn a_change_that_is_told_to_come_again_is_never_applied() {
     Arc::into_inner(service).unwrap().stop().await;
 }
 
-/// A commit that hangs: its change is there, and everybody waits for a standby that is not.
+/// The commits hang: the changes are stored locally, but wait for a standby that does not exist.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_have_been_applied_is_never_told_to_be_not_applied() {
     let options = cluster::options_in(&cluster::fresh_folder("standby"));
@@ -60,7 +60,7 @@ async fn what_may_have_been_applied_is_never_told_to_be_not_applied() {
         admin.execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
         admin.execute("SELECT pg_reload_conf()").await.unwrap();
         until("commits go on", async || standby_names(&service).await.is_empty()).await;
-        // Only the key knows, and it does.
+        // Only the key can tell the outcome.
         until("the key tells", async || {
             let (answer, _) = service.keyed(name, user, -1, "k").await;
             answer == (200, balance_body(9))
@@ -82,7 +82,7 @@ async fn standby_names(service: &TestService) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_is_an_unknown_outcome_and_the_change_is_there_once() {
     let database = cluster::shared().await.fresh_database().await;
-    let proxy = Proxy::before(&database).await;
+    let proxy = Proxy::in_front_of(&database).await;
     let service = Arc::new(TestService::start_through(proxy.database.clone(), database, &[]).await);
     for name in approach::names() {
         let user = service.user_with(10).await;
@@ -110,7 +110,7 @@ async fn a_lost_answer_is_an_unknown_outcome_and_the_change_is_there_once() {
             504 => assert!(matches!(rows, 2 | 3), "{name}: {rows} rows"),
             _ => panic!("{name}: {status}"),
         }
-        // With a key the same retry, by lane or client, comes to know.
+        // With a key, a retry by the lane or the client returns the outcome.
         until("the key tells", async || service.keyed(name, user, -1, "k").await.0.0 == 200).await;
         assert_eq!(service.journal_rows(user).await, rows + 1, "{name}");
     }
@@ -118,7 +118,8 @@ async fn a_lost_answer_is_an_unknown_outcome_and_the_change_is_there_once() {
     Arc::into_inner(service).unwrap().stop().await;
 }
 
-/// What a cluster relays is what a lock waited for in vain is here: rolled back, and told so.
+/// Here the change meets a lock time-out. Like the error that a sharded cluster relays, it means that
+/// the change was rolled back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_another_process_uses_right_now_is_found_afterwards() {
     let service = Arc::new(TestService::start().await);

@@ -1,4 +1,5 @@
-//! More clients than `MAX_CONNECTIONS`, or than open files: who leaves, and who gets in.
+//! More clients than `MAX_CONNECTIONS` or open files: which connections are closed, and which are
+//! accepted.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::service::{TestService, balance_body};
 const PLACES: usize = 8;
 const ALIVE: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
 
-/// Well below the minute for which a connection may rest, and enough for a busy machine.
+/// Well below the idle time-out of one minute, and enough for a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn start() -> TestService {
@@ -27,7 +28,7 @@ async fn connect(address: SocketAddr, sent: &str) -> TcpStream {
     stream
 }
 
-/// As many connections as there are places, on each of which so much was sent.
+/// Opens as many connections as there are places, and sends `sent` on each.
 async fn fill(service: &TestService, sent: &str) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for _ in 0..PLACES {
@@ -55,7 +56,7 @@ async fn ask(stream: &mut TcpStream) {
     assert!(answer(stream).await.starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
-/// Somebody who comes, asks, and stays.
+/// A new client that gets an answer and stays connected.
 async fn newcomer(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     ask(&mut stream).await;
@@ -101,7 +102,7 @@ async fn the_connection_whose_last_answer_is_oldest_makes_room() {
     for _ in 0..PLACES {
         used.push(newcomer(address).await);
     }
-    // The order in which they were opened no longer matters.
+    // After these answers, the order in which they were opened no longer matters.
     for number in [0, 1, 3, 4, 2, 7, 6, 5] {
         ask(&mut used[number]).await;
     }
@@ -143,7 +144,7 @@ async fn a_request_in_flight_stays_and_is_answered() {
     let lock = lock_row(&service, 1).await;
     let mut busy = connect(address, &withdrawal(1)).await;
     until("it waits for the row", async || waiting_for_locks(&service).await == 1).await;
-    // All of the others leave, twice.
+    // Enough newcomers to close all of the other connections twice.
     let mut others = Vec::new();
     for _ in 0..3 * PLACES {
         others.push(newcomer(address).await);
@@ -162,13 +163,13 @@ async fn where_all_places_are_busy_a_newcomer_waits_for_the_first_answer() {
     until("it waits for the row", async || waiting_for_locks(&service).await == 1).await;
     let mut new = connect(address, ALIVE).await;
     let mut byte = [0];
-    // Long enough that it was tried more than once to make room.
+    // Long enough for the service to make several attempts to free a place.
     let early = timeout(Duration::from_millis(300), new.read(&mut byte)).await;
     assert!(early.is_err(), "answered beyond MAX_CONNECTIONS: {early:?}");
     lock.rollback().await.unwrap();
     assert!(answer(&mut busy).await.ends_with(&balance_body(9_998)));
     assert!(answer(&mut new).await.starts_with("HTTP/1.1 200 OK\r\n"));
-    // Closed before the newcomer was let in.
+    // It was closed before the newcomer was accepted.
     let closed = timeout(Duration::ZERO, busy.read(&mut byte)).await;
     assert_eq!(closed.expect("the first connection has ended").unwrap(), 0);
     service.stop().await;
@@ -186,7 +187,7 @@ async fn a_flood_of_silent_connections_does_not_keep_others_out() {
     service.stop().await;
 }
 
-/// The limit is well above what the service opens for itself.
+/// The limit is well above the number of files that the service itself opens.
 #[tokio::test]
 async fn more_connections_than_open_files_do_not_keep_others_out() {
     let service = ServiceProcess::start("ulimit -n 64").await;

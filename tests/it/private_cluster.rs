@@ -1,4 +1,4 @@
-//! The embedded default: starts from nothing, survives every death, leaves what is not its own.
+//! The private cluster starts from nothing, survives every crash, and leaves foreign files alone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,7 +37,7 @@ async fn run(options: &PgConnectOptions, sql: &str) {
     connection.close().await.expect("disconnects");
 }
 
-/// What `kill -9` of the service does: the lock goes, the server stays, nobody says good-bye.
+/// Acts like `kill -9` of the service: the lock is released, and the server keeps running.
 fn abandon(cluster: PrivateCluster) {
     drop(cluster);
 }
@@ -138,7 +138,7 @@ async fn a_killed_postmaster_is_started_again_and_has_lost_nothing() {
     let cluster = start(&folder).await;
     let database = cluster.connect_options(SERVICE_DATABASE);
     run(&database, "CREATE TABLE kept (v text); INSERT INTO kept VALUES ('kept')").await;
-    // A backend that is busy when its postmaster dies, and notices late.
+    // A backend that is busy when its postmaster dies, and so notices the death late.
     let busy = tokio::spawn({
         let database = database.clone();
         async move {
@@ -174,8 +174,9 @@ async fn a_stale_pid_file_whose_pid_is_another_program_now_does_not_stop_a_start
     let files = [cluster.cluster_dir().join("postmaster.pid"), socket_lock];
     kill_postmaster(&cluster).await;
     drop(cluster);
-    // A process of the server's own user, which PostgreSQL takes for a postmaster.
-    let mut other = Ended(as_server_user(&folder, "sleep").arg("600").spawn().expect("spawns"));
+    // PostgreSQL mistakes a process of the server's own user for a postmaster.
+    let mut other =
+        KilledOnDrop(as_server_user(&folder, "sleep").arg("600").spawn().expect("spawns"));
     for file in &files {
         let text = fs::read_to_string(file).expect("reads");
         let (_, rest) = text.split_once('\n').expect("lines");
@@ -188,10 +189,10 @@ async fn a_stale_pid_file_whose_pid_is_another_program_now_does_not_stop_a_start
     assert!(other.0.try_wait().expect("looks").is_none(), "the other program was ended");
 }
 
-/// A child that ends with the test, also where that fails.
-struct Ended(Child);
+/// A child that is killed at the end of the test, even if the test fails.
+struct KilledOnDrop(Child);
 
-impl Drop for Ended {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -217,7 +218,7 @@ async fn an_initdb_that_was_cut_off_is_thrown_away() {
     let folder = fresh_folder("half");
     let data_dir = options_in(&folder).data_dir;
     start(&folder).await.stop().await.expect("stops");
-    // As a crash in the middle leaves it: some files, no cluster under its final name.
+    // The state after a crash in the middle: some files, no cluster under its final name.
     let half = data_dir.join("postgres.new-1");
     fs::rename(data_dir.join("postgres"), &half).expect("renames");
     fs::remove_file(half.join("PG_VERSION")).expect("removes");
@@ -270,7 +271,7 @@ async fn another_postgresqls_folder_is_refused_and_left_as_it_is() {
     let ours = start(&folder).await;
     ours.stop().await.expect("stops");
     drop(ours);
-    // Taken out of its folder it is a cluster like any other.
+    // Moved out of its folder, it is an ordinary cluster.
     let foreign = folder.join("foreign");
     fs::rename(options_in(&folder).data_dir.join("postgres"), &foreign).expect("renames");
     let before = snapshot(&foreign);
@@ -359,7 +360,7 @@ async fn only_its_own_user_can_reach_it_and_only_by_the_socket() {
     assert_private(cluster.socket_dir());
     let superuser = cluster.superuser_options("postgres");
     assert_eq!(ask(&superuser, "SHOW listen_addresses").await, "");
-    // What it says of itself, and what its pid file says it listens on.
+    // Checks the server's setting, and the address in its pid file.
     let pid_file = fs::read_to_string(cluster.cluster_dir().join("postmaster.pid")).expect("reads");
     assert_eq!(pid_file.lines().nth(5), Some(""), "{pid_file}");
     let rules =
@@ -391,13 +392,13 @@ async fn the_server_never_runs_as_root() {
     if !geteuid().is_root() {
         assert_eq!(owner, geteuid().as_raw());
     }
-    // The owner of a file that the running server made: its own user.
+    // The owner of a file that the running server made is the server's user.
     let socket = fs::metadata(cluster.socket_dir().join(".s.PGSQL.5432")).expect("looks");
     assert_eq!(socket.uid(), owner);
 }
 
-/// As root: the first test once more, in a copy of this binary that runs as `nobody`. As an
-/// ordinary user the first test was that already.
+/// As root, repeats the first test in a copy of this binary that runs as `nobody`. If the tests run
+/// as an ordinary user, the first test has covered this.
 #[tokio::test]
 async fn an_ordinary_user_needs_no_privileges() {
     if !geteuid().is_root() {
@@ -422,8 +423,8 @@ async fn it_starts_from_nothing_and_answers_as(uid: u32) {
     cluster.stop().await.expect("stops");
 }
 
-/// A folder closed to the server's user is named. Only root has a server user other than itself;
-/// for an ordinary user such a folder is simply no obstacle.
+/// The error names a folder that the server's user cannot enter. Only root starts the server as
+/// another user. An ordinary user can enter the folder, so there is no error.
 #[tokio::test]
 async fn a_folder_that_the_servers_user_cannot_reach_is_named() {
     let folder = fresh_folder("closed");
@@ -440,7 +441,7 @@ async fn a_folder_that_the_servers_user_cannot_reach_is_named() {
     }
 }
 
-/// A command that runs as the user that the server of this folder runs as.
+/// A command that runs as the user of this folder's server.
 fn as_server_user(folder: &Path, program: &str) -> Command {
     let cluster = fs::metadata(options_in(folder).data_dir.join("postgres")).expect("looks");
     let mut command = Command::new(program);

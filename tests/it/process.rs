@@ -1,5 +1,5 @@
-//! The real executable as a process of its own: for what a process has only once, such as its memory
-//! and its limit of open files.
+//! Runs the real executable as a separate process, for tests of per-process properties such as its
+//! memory and its limit of open files.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::cluster::{fresh_folder, shared};
 
-/// A service that listens. It is killed when this is dropped.
+/// A running service that listens. Dropping this kills it.
 pub(crate) struct ServiceProcess {
     #[cfg_attr(
         not(target_os = "linux"),
@@ -23,13 +23,13 @@ pub(crate) struct ServiceProcess {
 }
 
 impl ServiceProcess {
-    /// On a database of its own. `limits` is a shell command that sets the limits of the process.
+    /// Starts it on a new database. `limits` is a shell command that sets the process limits.
     pub(crate) async fn start(limits: &str) -> Self {
         let database = shared().await.fresh_database().await.to_url_lossy().to_string();
         let executable = env!("CARGO_BIN_EXE_plimsoll");
         let mut child = Command::new("sh")
             .args(["-c", &format!("{limits} && exec \"$0\""), executable])
-            // Empty, and with nothing but these variables, so that no `.env` has a say.
+            // An empty folder, and only these variables, so that no `.env` has an effect.
             .current_dir(fresh_folder("process"))
             .env_clear()
             .envs([("DATABASE_URL", &*database), ("PORT", "0"), ("WORKERS", "2")])
@@ -41,7 +41,7 @@ impl ServiceProcess {
         let listening = async {
             while let Some(line) = log.next_line().await.expect("text") {
                 if let Some((_, address)) = line.split_once("listening on http://") {
-                    // Read on, so that the log never stalls the service.
+                    // Keep reading, so that a full pipe never blocks the service.
                     tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
                     return address.parse().expect("an address");
                 }
@@ -52,7 +52,7 @@ impl ServiceProcess {
         Self { child, address }
     }
 
-    /// The most memory that it has had so far, in kB.
+    /// The peak of its memory so far, in kB.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory_kb_max(&self) -> u64 {
         let pid = self.child.id().expect("it runs");

@@ -1,4 +1,4 @@
-//! A proxy between the service and its database: late, or one that loses the answers.
+//! A proxy between the service and its database that delays connections or loses answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::cluster;
 
-/// Stands where the database's socket would be.
+/// Listens on a socket that the service uses as the database's.
 pub(crate) struct Proxy {
     pub(crate) database: PgConnectOptions,
     behaviour: Arc<Behaviour>,
@@ -24,12 +24,12 @@ pub(crate) struct Proxy {
 struct Behaviour {
     connect_delay_ms: AtomicU64,
     loses_answers: AtomicBool,
-    /// Round trips that the service has asked for.
+    /// Round trips that the service has requested.
     round_trips: AtomicUsize,
 }
 
 impl Proxy {
-    pub(crate) async fn before(database: &PgConnectOptions) -> Self {
+    pub(crate) async fn in_front_of(database: &PgConnectOptions) -> Self {
         let server = database.get_socket().expect("the test's database has one");
         let server = server.join(".s.PGSQL.5432");
         let folder = cluster::fresh_folder("p");
@@ -39,13 +39,13 @@ impl Proxy {
         Self { database: database.clone().socket(&folder), behaviour, accepting }
     }
 
-    /// Each new connection is this late.
+    /// Delays each new connection.
     pub(crate) fn delay_connections(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap();
         self.behaviour.connect_delay_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// From now on the server's answers are lost, and their connections with them.
+    /// If true, each answer of the server is dropped from now on, and its connection is closed.
     pub(crate) fn lose_answers(&self, loses: bool) {
         self.behaviour.loses_answers.store(loses, Ordering::Relaxed);
     }
@@ -64,11 +64,11 @@ impl Drop for Proxy {
 async fn accept(listener: UnixListener, server: PathBuf, behaviour: Arc<Behaviour>) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
-        tokio::spawn(carry(client, server.clone(), Arc::clone(&behaviour)));
+        tokio::spawn(forward(client, server.clone(), Arc::clone(&behaviour)));
     }
 }
 
-async fn carry(client: UnixStream, server: PathBuf, behaviour: Arc<Behaviour>) {
+async fn forward(client: UnixStream, server: PathBuf, behaviour: Arc<Behaviour>) {
     sleep(Duration::from_millis(behaviour.connect_delay_ms.load(Ordering::Relaxed))).await;
     let Ok(server) = UnixStream::connect(server).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
@@ -98,7 +98,7 @@ async fn carry(client: UnixStream, server: PathBuf, behaviour: Arc<Behaviour>) {
     asking.abort();
 }
 
-/// Follows the frontend's messages: a type and a length each, only the first has no type.
+/// Parses the frontend's messages. Each has a type and a length, except the first, which has no type.
 #[derive(Default)]
 struct Messages {
     left: Vec<u8>,
@@ -106,7 +106,7 @@ struct Messages {
 }
 
 impl Messages {
-    /// How many of the messages ask for an answer: `Query` and `Sync`.
+    /// The number of messages that request an answer: `Query` and `Sync`.
     fn round_trips(&mut self, part: &[u8]) -> usize {
         self.left.extend_from_slice(part);
         let mut count = 0;

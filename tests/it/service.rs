@@ -1,4 +1,4 @@
-//! A service of its own for each test, on a database of its own, over real sockets.
+//! Starts a service for each test, on its own database, over real sockets.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::cluster;
 
-/// A running service and a direct way to its database.
+/// A running service, and a direct connection to its database.
 pub(crate) struct TestService {
     pub(crate) service: Service,
     pub(crate) url: String,
@@ -31,19 +31,19 @@ impl TestService {
         Self::start_with(&[]).await
     }
 
-    /// With variables of the environment.
+    /// Starts it with these environment variables.
     pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
         let database = cluster::shared().await.fresh_database().await;
         Self::start_on(database, variables).await
     }
 
-    /// On a database that another service uses, too.
+    /// Starts it on a database that another service may also use.
     pub(crate) async fn start_on(database: PgConnectOptions, variables: &[(&str, &str)]) -> Self {
         let choice = DatabaseChoice::Url(Box::new(database.clone()));
         Self::start_configured(choice, database, variables).await
     }
 
-    /// Its way to the database is another one than the test's.
+    /// Starts it with another route to the database than the test's.
     pub(crate) async fn start_through(
         way: PgConnectOptions,
         database: PgConnectOptions,
@@ -52,17 +52,17 @@ impl TestService {
         Self::start_configured(DatabaseChoice::Url(Box::new(way)), database, variables).await
     }
 
-    /// With a private cluster of its own.
+    /// Starts it with its own private cluster.
     pub(crate) async fn start_private(options: ClusterOptions) -> Self {
         Self::start_private_with(options, &[]).await
     }
 
-    /// The same with variables of the environment.
+    /// As [`Self::start_private`], with these environment variables.
     pub(crate) async fn start_private_with(
         options: ClusterOptions,
         variables: &[(&str, &str)],
     ) -> Self {
-        // The service itself starts it; this only tells where it will be reached.
+        // The service itself starts the cluster. This start only determines its address.
         let cluster = PrivateCluster::start(options.clone()).await.expect("the cluster starts");
         let database = cluster.connect_options(SERVICE_DATABASE);
         cluster.stop().await.expect("the cluster stops");
@@ -83,7 +83,7 @@ impl TestService {
         let service = Service::start(&config).await.expect("the service starts");
         let url = format!("http://{}", service.address());
         let pool = PgPoolOptions::new()
-            // Some tests keep a dozen rows locked. Opened as they are needed.
+            // Some tests keep a dozen rows locked. Connections are opened on demand.
             .max_connections(16)
             .connect_with(database.clone().application_name("test"))
             .await
@@ -106,7 +106,7 @@ impl TestService {
         read(self.send(Method::PATCH, &path, Some(body)).await).await
     }
 
-    /// One change through one approach, with a key. Tells whether the answer is a replay.
+    /// One change through one approach, with a key. Returns also whether the answer is a replay.
     pub(crate) async fn keyed(
         &self,
         approach: &str,
@@ -142,7 +142,7 @@ impl TestService {
         serde_json::from_str::<Value>(&text).unwrap()["id"].as_i64().unwrap()
     }
 
-    /// The balance as the database has it.
+    /// The balance stored in the database.
     pub(crate) async fn balance_of(&self, user: i64) -> i64 {
         sqlx::query_scalar("SELECT balance FROM users WHERE id = $1")
             .bind(user)
@@ -151,14 +151,14 @@ impl TestService {
             .expect("the user exists")
     }
 
-    /// All invariants of the database, as `plimsoll verify` checks them.
+    /// Checks all invariants of the database, as `plimsoll verify` does.
     pub(crate) async fn assert_verified(&self) {
         let mut connection = self.pool.acquire().await.expect("the database answers");
         let report = verify(&mut connection).await.expect("the database can be verified");
         assert!(report.is_clean(), "{report:#?}");
     }
 
-    /// Every test ends with a verified database.
+    /// Stops the service and verifies the database. Every test ends with this.
     pub(crate) async fn stop(self) {
         self.assert_verified().await;
         self.pool.close().await;
@@ -176,7 +176,7 @@ pub(crate) async fn two_instances(database: Option<PgConnectOptions>) -> [Arc<Te
     [Arc::new(one), Arc::new(two)]
 }
 
-/// The end of a test with two instances.
+/// Stops both instances at the end of a test.
 pub(crate) async fn stop_both(instances: [Arc<TestService>; 2]) {
     for service in instances {
         Arc::into_inner(service).expect("all clients are done").stop().await;
@@ -198,7 +198,7 @@ pub(crate) fn error_body(sentence: &str) -> String {
     json!({ "error": sentence }).to_string()
 }
 
-/// The answer to a change that the balance does not allow.
+/// The answer to a change that the balance cannot pay.
 pub(crate) fn insufficient() -> Answer {
     (400, error_body("Insufficient funds"))
 }

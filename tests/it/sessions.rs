@@ -1,4 +1,4 @@
-//! Sessions that go silent, go read-only, come late; and how many there are.
+//! Sessions that go silent, become read-only or connect slowly, and the number of sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ async fn sessions_that_are_silent_for_good_are_replaced_and_do_not_hold_up_the_e
         until("new sessions serve", async || service.change(name, user, -1).await.0 == 200).await;
     }
     assert!(silent.elapsed() < Duration::from_secs(15), "{:?}", silent.elapsed());
-    // The new ones as well, and then it is told to stop: with a request in flight, for good measure.
+    // The new sessions go silent as well. Then the service is stopped, with a request in flight.
     signal_backends(&service, "-STOP").await;
     let all = stopped_backends(&service).await;
     assert!(all.len() > stopped.len());
@@ -45,7 +45,7 @@ async fn sessions_that_are_silent_for_good_are_replaced_and_do_not_hold_up_the_e
         let _ = std::process::Command::new("kill").args(["-CONT", &pid.to_string()]).status();
     }
     pool.close().await;
-    // Nothing of it is lost or half-done.
+    // No change is lost or half applied: `stop` verifies the database.
     TestService::start_on(database, &[]).await.stop().await;
 }
 
@@ -81,7 +81,7 @@ async fn a_database_that_was_read_only_takes_changes_again_without_a_restart() {
     let set = async |to: &str| {
         let name: String =
             sqlx::query_scalar("SELECT current_database()").fetch_one(&service.pool).await.unwrap();
-        // Only for sessions from now on, as it is when a primary becomes a standby.
+        // Applies to new sessions only, as if a primary had become a standby.
         let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = {to}");
         let mut admin = service
             .database
@@ -96,7 +96,7 @@ async fn a_database_that_was_read_only_takes_changes_again_without_a_restart() {
     set("on").await;
     end_sessions(&service).await;
     for name in approach::names() {
-        // What was sent on a session that was just ended is unknown, and afterwards it is not.
+        // A change sent on a session that was just ended has an unknown outcome. Later ones do not.
         until("the new sessions are read-only", async || {
             service.change(name, user, -1).await.0 == 503
         })
@@ -117,10 +117,10 @@ async fn a_database_that_was_read_only_takes_changes_again_without_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_distant_database_is_slow_to_connect_to_and_serves_all_the_same() {
     let database = cluster::shared().await.fresh_database().await;
-    let proxy = Proxy::before(&database).await;
+    let proxy = Proxy::in_front_of(&database).await;
     let service = TestService::start_through(proxy.database.clone(), database, &[]).await;
     let user = service.user_with(1_000).await;
-    // Longer than the second that once was the limit.
+    // Longer than the former limit of one second.
     proxy.delay_connections(Duration::from_millis(1_500));
     end_sessions(&service).await;
     for name in approach::names() {
@@ -133,18 +133,18 @@ async fn a_distant_database_is_slow_to_connect_to_and_serves_all_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_through_self_is_one_round_trip() {
     let database = cluster::shared().await.fresh_database().await;
-    let proxy = Proxy::before(&database).await;
+    let proxy = Proxy::in_front_of(&database).await;
     let variables = [("POOL_SIZE", "1"), ("WORKERS", "1")];
     let service = TestService::start_through(proxy.database.clone(), database, &variables).await;
     let user = service.user_with(0).await;
-    // The statement is prepared now.
+    // Prepares the statement.
     assert_eq!(service.change("self", user, -1).await, insufficient());
     until("a run without a rest in between", async || {
         let (before, began) = (proxy.round_trips(), Instant::now());
         for _ in 0..20 {
             assert_eq!(service.change("self", user, -1).await, insufficient());
         }
-        // A session that rested for a second is asked first, which counts as well.
+        // A session that was idle for a second is checked first, which is a round trip as well.
         let in_one_go = began.elapsed() < Duration::from_millis(900);
         if in_one_go {
             assert_eq!(proxy.round_trips() - before, 20);
@@ -179,9 +179,9 @@ async fn there_are_as_many_threads_as_asked_for_however_few_sessions() {
     let names = std::fs::read_dir("/proc/self/task")
         .unwrap()
         .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
-    // No other test has so many.
+    // No other test has so many threads.
     assert!(names.into_iter().any(|name| name.trim() == "http-8"));
-    // Connections are dealt out in turn, so each thread gets two.
+    // Connections are assigned round-robin, so each thread gets two.
     for round in 1..=18 {
         let client = reqwest::Client::new();
         let url = format!("{}/approach/self/balance", service.url);
@@ -197,7 +197,7 @@ async fn an_instance_waits_for_another_ones_migration_however_long_it_takes() {
     let service = TestService::start().await;
     let mut migrating = service.pool.begin().await.unwrap();
     migrating.execute("LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    // A statement of a request may take half a second here.
+    // With this, a statement of a request may take half a second.
     let variables = [("ANSWER_TIMEOUT_SECS", "1")];
     let database = service.database.clone();
     let (other, ()) = tokio::join!(TestService::start_on(database, &variables), async {

@@ -1,10 +1,10 @@
-//! What a cluster that shards the tables by user refuses, or reports as something else, told from
-//! the texts of the statements: no such cluster is needed to run this.
+//! Finds statements that a cluster sharded by user would refuse, or whose errors it would misreport.
+//! The tests read the text of the statements, so they need no such cluster.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every string literal of the service's sources that is SQL, without its line breaks.
+/// Every SQL string literal in the service's sources, without its line breaks.
 fn statements() -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     for folder in ["src/approach", "src/store", "src/verify"] {
@@ -50,7 +50,7 @@ fn rows_are_locked_one_user_at_a_time_or_there_is_another_way() {
         if text.contains("WHERE id = $1") || text.contains("WHERE u.id = $1") {
             continue;
         }
-        // These are sent again in another form when they are refused.
+        // The service sends these in another form if they are refused.
         let source = fs::read_to_string(&file).unwrap();
         assert!(source.contains("0A000"), "{}: {text}", file.display());
         with_another_way += 1;
@@ -65,8 +65,8 @@ fn a_used_key_is_never_reported_as_an_internal_error() {
         for table in ["INSERT INTO idempotency_keys", "INSERT INTO user_creation_keys"] {
             let Some((_, insert)) = text.split_once(table) else { continue };
             inserts += 1;
-            // The rows of a plain insert travel as they are, those of a select are copied, and a
-            // copy loses the error's code unless something is returned.
+            // The rows of a plain insert are sent as they are. Those of an insert from a select are
+            // copied, and a copy loses the error's code unless the statement returns a column.
             let is_plain =
                 insert.trim_start().split_once(')').unwrap().1.trim_start().starts_with("VALUES");
             assert!(is_plain || insert.contains("RETURNING "), "{}: {text}", file.display());
@@ -75,7 +75,7 @@ fn a_used_key_is_never_reported_as_an_internal_error() {
     assert_eq!(inserts, 5);
 }
 
-/// SERIALIZABLE finds its conflicts in any of its writes.
+/// SERIALIZABLE can detect a conflict in any of its writes.
 #[test]
 fn a_lost_race_is_never_reported_as_an_internal_error() {
     let statements = statements();

@@ -1,4 +1,4 @@
-//! Users, their history, and the route that leaves the choice of the approach to the service.
+//! Users, their history, and the route that uses the service's default approach.
 
 use std::time::{Duration, Instant};
 
@@ -123,7 +123,7 @@ async fn any_page_of_a_million_changes_reads_a_handful_of_blocks() {
         .execute(&service.pool)
         .await
         .unwrap();
-    // Counted in rows read, not in time, which a busy machine would spoil.
+    // Counts rows read, not time, which varies on a busy machine.
     let plan: Value = sqlx::query_scalar(
         "EXPLAIN (ANALYZE, FORMAT JSON) SELECT version, amount, balance, key FROM balance_changes \
          WHERE user_id = 1 AND version < 500000 ORDER BY version DESC LIMIT 51",
@@ -137,7 +137,7 @@ async fn any_page_of_a_million_changes_reads_a_handful_of_blocks() {
     let (_, page) = get(&service, "/users/1/changes?before=500000").await;
     assert_eq!(page["changes"][0]["version"], 499_999);
     assert_eq!(page["next"], 499_950);
-    // A page that sorted or skipped through the million would take several times as long.
+    // A page that sorts or skips through the million rows would take several times as long.
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     service.stop().await;
 }
