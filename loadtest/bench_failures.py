@@ -1,10 +1,9 @@
-"""Breaks things on purpose and measures what clients see of it: `make bench-failures`.
+"""Causes failures under load and measures how clients are affected: `make bench-failures`.
 
-Starts everything of its own (PostgreSQL, the service) on loopback in a temporary folder, and ends
-it again. Prints each figure with what is wanted, in less than five minutes.
+Starts its own PostgreSQL and service on loopback in a temporary folder, and stops them at the end.
+Prints each figure with its target, in less than five minutes.
 
-Exit codes: 0 all that is wanted is met, 1 one is missed, 2 bad usage, 3 could not run,
-130 interrupted.
+Exit codes: 0 all targets met, 1 one missed, 2 bad usage, 3 could not run, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ def main() -> int:
 
 
 def report_on(stack: ExitStack, options: argparse.Namespace) -> bool:
-    """Plays the scenarios and prints a table, also where one of them could not be played."""
+    """Runs the scenarios and prints a table, even if one of them could not be run."""
     program = options.service.resolve()
     if not os.access(program, os.X_OK):
         raise Failed(f"there is no program {program}: cargo build --release")
     open_files = processes.raise_open_files()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plimsoll-failures-")))
-    # PostgreSQL's user has to pass; what it must not read is closed by itself.
+    # PostgreSQL's user must be able to traverse it. Private files have modes of their own.
     folder.chmod(0o711)
     postgres = Postgres(stack, ROOT, folder)
     lines, met = [check.HEAD], True

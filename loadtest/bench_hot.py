@@ -1,7 +1,7 @@
-"""Measures one hot account side by side with its ceilings and its alternatives: `make bench-hot`.
+"""Measures one hot account beside its upper limits and its alternatives: `make bench-hot`.
 
-Starts everything of its own (PostgreSQL, two services, nginx, an echo server) on loopback in a
-temporary folder, and ends it again. Prints each comparison with its target.
+Starts its own PostgreSQL, two services, nginx and an echo server on loopback in a temporary folder,
+and stops them at the end. Prints each comparison with its target.
 
 Exit codes: 0 all targets met, 1 one missed or failed, 2 bad usage, 3 could not measure,
 130 interrupted.
@@ -22,7 +22,7 @@ from hot.processes import Failed
 ROOT = Path(__file__).resolve().parent.parent
 # wrk holds 10,000 connections and the service another 10,000.
 FILES_NEEDED = 12_000
-# Around each run: setting the balance, the warm-up, `verify`, a fresh database.
+# Time around each run: setting the balance, the warm-up, `verify`, a fresh database.
 OVERHEAD_SECONDS = 4
 
 

@@ -5,22 +5,22 @@
 --   wrk -t12 -c10000 -d10m -s loadtest/patch_request.lua \
 --       http://127.0.0.1:3000/approach/transaction-pessimistic-locking/balance
 --
--- Without more it sends {"userId": 1, "amount": -2}. Words after `--` change that:
+-- By default it sends {"userId": 1, "amount": -2}. Words after `--` change that:
 --
 --   user=7          another user
 --   user=1-100000   one of these users, at random, for each request
 --   amount=5        another amount
 --   amount=1,-2     these amounts in turn
---   statuses        count the answers by status; slows wrk down, since it then hands every answer
---                   to this script
+--   statuses        count the answers by status; slows wrk down, because it then passes every
+--                   answer to this script
 --   json            end with one line of JSON, for a program
 --
 --   wrk -t2 -c256 -d10s -s loadtest/patch_request.lua \
 --       http://127.0.0.1:3000/approach/self/balance -- user=1-100 amount=1,-2 statuses
 --
--- A refusal (400) is an answer like any other to wrk's figures; its line "Non-2xx or 3xx responses"
--- counts them. At 10,000 connections on one slow row give wrk `--timeout 30s`: it only counts what
--- takes longer than that, by default 2 s, as a "timeout".
+-- wrk's figures include refusals (400) like any other answer, and its line "Non-2xx or 3xx
+-- responses" counts them. At 10,000 connections on one slow row, give wrk `--timeout 30s`: slower
+-- answers only count as a "timeout". The default is 2 s.
 
 local threads = {}
 
@@ -29,8 +29,8 @@ function setup(thread)
    thread:set("seed", #threads)
 end
 
--- Runs in each thread. Everything that can be built is built here, so that a request costs at most
--- a look-up in a table; a single one is handed to wrk as it is, which then never asks for another.
+-- Runs in each thread. All requests are built here, so that a request costs at most a table
+-- look-up. A single request is set as wrk's constant, so that wrk never calls `request`.
 function init(args)
    local flags = parse(args)
    wrk.method = "PATCH"
@@ -43,7 +43,7 @@ function init(args)
    if flags.statuses then
       count_statuses()
    end
-   -- wrk calls `done` elsewhere; it can only ask a thread for its globals.
+   -- wrk calls `done` outside of the threads, where it can only read a thread's globals.
    as_json = flags.json or false
 end
 
@@ -80,7 +80,7 @@ function parse(args)
       elseif word == "statuses" or word == "json" then
          flags[word] = true
       else
-         -- An error raised in here would let wrk go on with another request.
+         -- After an error raised in here, wrk would continue with another request.
          io.stderr:write(("patch_request.lua does not know %q\n"):format(word))
          os.exit(2)
       end
@@ -131,7 +131,7 @@ function sum_of_statuses()
    return sum
 end
 
--- Times in microseconds, as wrk has them.
+-- Times are in microseconds, as in wrk.
 function json_line(summary, latency, statuses)
    local by_status = {}
    for status, count in pairs(statuses) do

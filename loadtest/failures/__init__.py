@@ -1,13 +1,13 @@
-"""What does a client see while something is broken? The scenarios behind `make bench-failures`.
+"""Measures how failures affect clients. The scenarios behind `make bench-failures`.
 
 In reading order:
 
 scenarios    the list of all scenarios, which everything iterates
 held_rows    a foreign transaction holds rows: other users and the held ones
-connections  unfinished heads, and as many idle connections as are allowed
+connections  unfinished request heads, and as many idle connections as are allowed
 keys         an answer to a keyed change must agree with the journal
-sessions     sessions of the database that fall silent
+sessions     database sessions that go silent
 stage        one PostgreSQL for all; for each scenario fresh users and a service of its own
 clients      HTTP clients on raw sockets, in a closed and in an open loop
-check        a figure beside what is wanted
+check        a figure and its target
 """

@@ -1,4 +1,4 @@
-"""A figure beside what is wanted."""
+"""A figure and its target."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Check:
 
 
 def within(what: str, seconds: float, limit: float, note: str = "") -> Check:
-    """A time and its limit, with a note on how it came about."""
+    """A time and its limit, with an optional note that explains the time."""
     shown = "never" if math.isinf(seconds) else f"{seconds:.3f} s"
     return Check(what, f"{shown}{note and f' ({note})'}", f"<= {limit:g} s", seconds <= limit)
 
 
 def by_status(statuses: list[int]) -> str:
-    """How many answers had which status; 0 stands for no answer."""
+    """The number of answers by status. Status 0 means no answer."""
     counts = sorted(Counter(statuses).items())
     return ", ".join(f"{count:,} x {status or 'none'}" for status, count in counts)

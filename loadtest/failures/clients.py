@@ -1,4 +1,4 @@
-"""HTTP clients on raw sockets. Whatever happens to a change, it gets an `Answer`."""
+"""HTTP clients on raw sockets. Every change gets an `Answer`, even if the service sends none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-# So that refused clients do not keep the processors busy with nothing but refusals.
+# Without this pause, refused clients would keep the processors busy with refusals.
 PAUSE_SECONDS = 0.1
 AMOUNT = 1
 
@@ -23,7 +23,7 @@ class Answer:
     """The answer to one change. Times are those of the monotonic clock."""
 
     user: int
-    # 0 where there was no answer, for whatever reason.
+    # 0 if there was no answer, for any reason.
     status: int
     sent: float
     answered: float
@@ -34,17 +34,17 @@ class Answer:
 
 
 class Clients:
-    """Clients of one service. They share connections, each of which serves one at a time."""
+    """Clients of one service. They share connections. A connection serves one client at a time."""
 
     def __init__(self, address: str, patience_seconds: float = 30):
         self._port = urlsplit(address).port
         self._patience_seconds = patience_seconds
         self._idle: list[socket.socket] = []
-        # No answer is waited for after this moment.
+        # After this time, no client waits for an answer.
         self.give_up_at = math.inf
 
     async def change(self, approach: str, user: int, key: str = "", due: float = 0.0) -> Answer:
-        """Sends one change. `due` is when it should have been sent, and counts as when it was."""
+        """Sends one change. `due` is its scheduled time, from which the latency is measured."""
         sent = due or time.monotonic()
         body = json.dumps({"userId": user, "amount": AMOUNT})
         keyed = f'idempotency-key: "{key}"\r\n' if key else ""
@@ -73,7 +73,7 @@ class Clients:
 
 
 async def closed_loop(clients: Clients, approach: str, user: int, keys, stop) -> list[Answer]:
-    """Changes one user again and again, each time after the answer before, until `stop` is set."""
+    """Changes one user repeatedly until `stop` is set, each time after the previous answer."""
     answers = []
     while not stop.is_set():
         answers.append(await clients.change(approach, user, next(keys)))
@@ -85,7 +85,7 @@ async def closed_loop(clients: Clients, approach: str, user: int, keys, stop) ->
 async def open_loop(
     clients: Clients, approach: str, users: range, keys, stop, per_second: int
 ) -> list[Answer]:
-    """Changes users in turn at a fixed rate, whenever the answers come, until `stop` is set."""
+    """Changes users in turn at a fixed rate until `stop` is set, without waiting for answers."""
     sending = []
     begun = time.monotonic()
     for number, user in enumerate(itertools.cycle(users)):
@@ -131,7 +131,7 @@ async def receive(connection: socket.socket) -> bytes:
 
 
 def get(address: str, path: str, seconds: float) -> bytes:
-    """The body of a 200 that comes on a new connection in time. Blocks."""
+    """Gets the body over a new connection. Blocks. Raises if there is no 200 in time."""
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=seconds)
     try:
         connection.request("GET", path)

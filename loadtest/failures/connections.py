@@ -1,4 +1,5 @@
-"""Clients that keep connections and give nothing: the service must stay small and must answer."""
+"""Clients that keep connections without complete requests: the service must use little memory and
+must still answer others."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ IDLE = 4_096
 HEALTH_SECONDS_WANTED = 1
 HEALTH_SECONDS_MAX = 5
 CONNECTING_AT_ONCE = 256
-# What service and scenario have open besides these connections.
+# Files that service and scenario have open besides these connections.
 OTHER_FILES = 500
 
 
@@ -33,7 +34,7 @@ async def endless_heads(stage: Stage) -> list[Check]:
     service = stage.start_service()
     connections = await connect_many(service.address, count)
     over = threading.Event()
-    # Not in the event loop, whose own work would be measured as well.
+    # In a thread, because in the event loop its other work would be measured as well.
     slowest_health = asyncio.create_task(asyncio.to_thread(watch_health, service.address, over))
     try:
         statuses = await asyncio.gather(*map(send_head, connections))
@@ -56,7 +57,7 @@ async def idle_connections(stage: Stage) -> list[Check]:
     checks = []
     for what, used in (("never used", False), ("used before", True)):
         connections = await connect_many(service.address, IDLE, used)
-        # Nothing tells when an unused one is accepted.
+        # There is no signal that the service has accepted an unused connection.
         await asyncio.sleep(1)
         seconds = await asyncio.to_thread(health_seconds, service.address)
         close_all(connections)
@@ -66,7 +67,7 @@ async def idle_connections(stage: Stage) -> list[Check]:
 
 
 async def connect_many(address: str, count: int, use: bool = False) -> list[socket.socket]:
-    """Opens so many connections, and uses each for one request if told so."""
+    """Opens `count` connections. If `use` is true, sends one request on each."""
     gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
 
     async def open_one() -> socket.socket:
@@ -80,20 +81,20 @@ async def connect_many(address: str, count: int, use: bool = False) -> list[sock
 
 
 async def send_head(connection: socket.socket) -> int:
-    """Sends a head without an end, and returns the status of the answer; 0: there was none."""
+    """Sends a head without an end. Returns the status of the answer, or 0 if there was none."""
     sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(connection, HEAD))
     try:
         status, _ = await asyncio.wait_for(read_answer(connection), HEADS_SECONDS_MAX)
     except (OSError, asyncio.TimeoutError):
         status = 0
     sending.cancel()
-    # Sending fails on a connection that the service closed; the answer says why it did.
+    # Sending fails if the service has closed the connection. The answer says why it did.
     await asyncio.gather(sending, return_exceptions=True)
     return status
 
 
 def watch_health(address: str, over: threading.Event) -> float:
-    """The slowest answer until it is over."""
+    """The time of the slowest answer until `over` is set."""
     slowest = health_seconds(address)
     while not over.wait(0.2):
         slowest = max(slowest, health_seconds(address))

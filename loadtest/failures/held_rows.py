@@ -1,5 +1,5 @@
-"""A foreign transaction holds rows. Changes of other users must not notice, changes of the held
-users must be refused in time, and must work again as soon as the rows are free."""
+"""A foreign transaction holds rows. Changes of other users must not be delayed. Changes of the held
+users must be refused in time, and must succeed as soon as the rows are released."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ OTHERS = range(1_001, 1_101)
 OTHERS_PER_SECOND = 200
 OTHERS_SECONDS_MAX = 2
 OTHERS_SECONDS_P99_MAX = 0.5
-# PostgreSQL ends a statement after half of ANSWER_TIMEOUT_SECS, which is 10; and some room.
+# PostgreSQL ends a statement after half of ANSWER_TIMEOUT_SECS, that is 5 s. The rest is margin.
 HELD_SECONDS_MAX = 5.5
 RECOVERY_SECONDS_MAX = 1
-# After the release; then what is not answered counts as lost.
+# Time after the release. A change without an answer by then counts as lost.
 PATIENCE_SECONDS = 8
 
 
 @dataclass(frozen=True)
 class HeldRows:
-    """Clients of held users in a closed loop, and of other users in an open one."""
+    """Clients of held users in a closed loop, and clients of other users in an open loop."""
 
     approach: str
     rows: int
@@ -80,7 +80,7 @@ def judge_others(answers: list[Answer]) -> list[Check]:
 def judge_held(answers: list[Answer], users: range, released: float) -> list[Check]:
     held = [answer for answer in answers if answer.sent < released]
     statuses = [answer.status for answer in held]
-    # Of each user.
+    # By user.
     first_accepted = dict.fromkeys(users, math.inf)
     for answer in answers:
         if answer.status == 200 and answer.answered > released:

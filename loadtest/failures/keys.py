@@ -1,4 +1,4 @@
-"""Changes with an Idempotency-Key: what their clients are told must agree with the journal."""
+"""Changes with an Idempotency-Key: the answers to their clients must agree with the journal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .clients import Answer, Clients, get
 from .stage import Stage
 
 HELD_SECONDS = 3
-# The second request comes while the first one waits for the row.
+# The second request is sent while the first one waits for the row.
 SECOND_AFTER_SECONDS = 0.2
 PATIENCE_SECONDS = 10
 # A reload reaches all processes of PostgreSQL within this time.
@@ -38,7 +38,7 @@ async def keyed_duplicate(stage: Stage) -> list[Check]:
 async def missing_standby(stage: Stage) -> list[Check]:
     address = stage.start_service(ANSWER_TIMEOUT_SECS="2").address
     clients = Clients(address, PATIENCE_SECONDS)
-    # The first user is the first approach's, and so on.
+    # Each approach has its own user: the first approach has the first user, and so on.
     approaches = list(enumerate(approach_names(address), start=1))
     for user, approach in approaches:
         await until_served(clients, approach, user)
@@ -57,9 +57,9 @@ async def missing_standby(stage: Stage) -> list[Check]:
 
 
 def judge(what: str, answers: list[Answer], rows: int) -> Check:
-    """Nobody may be told 200 without a journal row, nor only 503 and 409 where there is one."""
+    """Answers 200 need a journal row. If there is a row, not all answers may be 503 or 409."""
     statuses = {answer.status for answer in answers}
-    # 504 fits both.
+    # 504 is right in both cases.
     fits = bool(statuses & {200, 504}) if rows else 200 not in statuses
     right = fits and rows <= 1 and statuses <= {200, 409, 503, 504}
     told = ", ".join(f"{a.status or 'none'} after {a.seconds:.1f} s" for a in answers)
@@ -71,7 +71,7 @@ def configure(stage: Stage, setting: str):
 
 
 async def until_served(clients: Clients, approach: str, user: int):
-    """Waits until a change of this user is accepted, which is after all that came before it."""
+    """Waits until a change of this user is accepted. All earlier changes have ended by then."""
     for _ in range(20):
         answer = await clients.change(approach, user)
         if answer.status == 200:

@@ -1,4 +1,4 @@
-"""The list of all scenarios, in the order in which they are played."""
+"""The list of all scenarios, in the order in which they run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ ALL = {
     "idle-connections": idle_connections,
     "keyed-duplicate": keyed_duplicate,
     "missing-standby": missing_standby,
-    # The last one: it kills sessions, upon which PostgreSQL ends all others and recovers.
+    # The last one, because it kills sessions: PostgreSQL then ends all others and recovers.
     "silent-sessions": silent_sessions,
 }

@@ -1,5 +1,5 @@
-"""Sessions of the database that fall silent, as behind a network that drops everything: the service
-must replace them, and must be able to stop beside them."""
+"""Database sessions that go silent, as behind a network that drops all packets: the service must
+replace them, and must be able to stop despite them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .keys import until_served
 from .stage import Stage
 
 APPROACHES = ("self", "batched")
-# Several, so that each lane has some of them.
+# Several users, so that each lane has some of them.
 USERS = range(1, 5)
 ATTEMPT_EVERY_SECONDS = 1
 RECOVERY_SECONDS_WANTED = 15
 RECOVERY_SECONDS_MAX = 25
-# DRAIN_TIMEOUT_SECS, which is 10, and 5 s.
+# DRAIN_TIMEOUT_SECS, which is 10, and a margin of 5 s.
 STOP_SECONDS_WANTED = 15
 STOP_SECONDS_MAX = 20
 
@@ -50,7 +50,7 @@ async def silent_sessions(stage: Stage) -> list[Check]:
 
 
 async def recovery_seconds(clients: Clients, approach: str, user: int) -> float:
-    """Tries once a second, whenever the answers come, until the first 200."""
+    """Sends an attempt each second, without waiting for answers, until the first 200."""
     begun = time.monotonic()
     attempts = []
     while time.monotonic() < begun + RECOVERY_SECONDS_MAX:

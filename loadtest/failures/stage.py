@@ -1,5 +1,5 @@
-"""What the scenarios run on: one PostgreSQL for all, and for each scenario fresh users and a service
-of its own. Also what a scenario does to the database: it holds rows, and it stops sessions."""
+"""The environment of the scenarios: one PostgreSQL for all, and for each scenario fresh users and a
+service of its own. A scenario can also hold rows and stop sessions of the database."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ USERS = 2_000
 
 @dataclass
 class Stage:
-    """Everything that a scenario needs. What it starts ends with the stack."""
+    """The environment of one scenario. Closing the stack ends everything started here."""
 
     stack: ExitStack
     postgres: Postgres
     program: Path
     folder: Path
-    # How many files a process may have open.
+    # The limit of open files of a process.
     open_files: int
     _stopped: set[int] = field(default_factory=set)
 
     def start_service(self, **settings: str) -> Process:
-        """Starts the service with its default configuration but for these settings."""
+        """Starts the service with its default configuration, except for these settings."""
         url = self.postgres.url(over_tcp=False)
         env = processes.bare_environment(DATABASE_URL=url, PORT="0", **settings)
         log = self.folder / "service.log"
@@ -44,7 +44,7 @@ class Stage:
         return service
 
     def verify(self) -> Check:
-        """Whether the journal explains every balance."""
+        """Checks with `plimsoll verify` that the journal explains every balance."""
         try:
             arena.verify(self.program, self.postgres, self.folder)
         except Violated as why:
@@ -52,12 +52,12 @@ class Stage:
         return Check("verify", "pass", "pass", True)
 
     def journal_rows(self, key: str) -> int:
-        """How many changes were applied under this key."""
+        """The number of changes that were applied with this key."""
         return int(self.postgres.sql(f"SELECT count(*) FROM balance_changes WHERE key = '{key}'")[0])
 
     def hold_rows(self, users: range) -> Callable[[], float]:
         """Locks the rows of these users in a foreign transaction. The returned function ends the
-        transaction and returns when it did so."""
+        transaction and returns the time at which it did so."""
         psql = subprocess.Popen(
             [str(word) for word in self.postgres.psql()],
             stdin=subprocess.PIPE,
@@ -83,17 +83,17 @@ class Stage:
         return release
 
     def stop_sessions(self):
-        """Stops every session of the service with SIGSTOP. They are killed with the stack."""
+        """Stops every session of the service with SIGSTOP. Closing the stack kills them."""
         if not self._stopped:
             self.stack.callback(self._kill_stopped_sessions)
-        # Repeated, since a stopped session may already have been replaced; the server's
-        # max_connections ends that.
+        # Repeated, because the service may already have replaced a stopped session. The server's
+        # max_connections bounds the loop.
         while fresh := self._sessions() - self._stopped:
             signal_all(fresh, signal.SIGSTOP)
             self._stopped |= fresh
 
     def _kill_stopped_sessions(self):
-        # A stopped process does not end by itself, so no other process has its id by now.
+        # A stopped process does not exit, so its id cannot belong to another process.
         signal_all(self._sessions() & self._stopped, signal.SIGKILL)
 
     def _sessions(self) -> set[int]:

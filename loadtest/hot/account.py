@@ -1,4 +1,4 @@
-"""The hot account, set through the service as any client of it can."""
+"""Sets the balance of the hot account through the service's API."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SECONDS_MAX = 60
 
 
 def set_balance(service_url: str, target: int):
-    """Moves the balance to the target, and returns when it stays there.
+    """Sets the balance to the target, and returns when it stays there.
 
-    Requests that wrk left behind when it ended may still be on their way.
+    Requests that wrk had sent before it ended may still be in flight.
     """
     give_up = time.monotonic() + SECONDS_MAX
     steady = 0
@@ -34,13 +34,13 @@ def set_balance(service_url: str, target: int):
 
 
 def check_served(url: str):
-    """Asks for a change by nothing, which every contender answers with a balance."""
+    """Requests a change by 0, which every server under test answers with a balance."""
     parts = urlsplit(url)
     ask(f"http://{parts.netloc}", "PATCH", parts.path, {"userId": HOT_USER, "amount": 0})
 
 
 def ask(service_url: str, method: str, path: str, body: dict | None = None) -> int | None:
-    """The balance in the answer; nothing where the change could not be afforded."""
+    """The balance in the answer, or None if the change was refused for lack of funds."""
     connection = http.client.HTTPConnection(urlsplit(service_url).netloc, timeout=30)
     try:
         headers = {"Content-Type": "application/json"} if body else {}

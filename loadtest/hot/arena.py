@@ -1,6 +1,6 @@
-"""Everything that is measured, on loopback and in one temporary folder.
+"""All servers under test, on loopback and in one temporary folder.
 
-What is started here ends with the `ExitStack` that it was started on, whatever happens in between.
+Closing the `ExitStack` ends every process that was started on it, also after an error.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from . import pgbench, processes
 from .postgres import Postgres
 from .processes import Failed, Process, Violated
 
-# The hot account is one of these: plans and caches are those of a real table, and the uniform load
-# runs on the same database as the hot one.
+# The hot account is one of these, so that plans and caches are those of a real table. The uniform
+# load runs on the same database.
 USERS = 100_000
-# Never runs out in any run, and far from the end of 64 bits.
+# Lasts for any run, and is far below the limit of 64 bits.
 RICH = 10**15
 
 NGINX = """
@@ -51,14 +51,14 @@ http {{
 
 
 class Arena:
-    """The contenders. Each is started when it is first asked for."""
+    """The servers under test. Each is started on its first use."""
 
     def __init__(self, stack: ExitStack, root: Path):
         self.root = root
         self._stack = stack
         folder = tempfile.TemporaryDirectory(prefix="plimsoll-bench-")
         self.folder = Path(stack.enter_context(folder))
-        # PostgreSQL's user has to pass; what it must not read is closed by itself.
+        # PostgreSQL's user must be able to traverse it. Private files have modes of their own.
         self.folder.chmod(0o711)
         self.pool_size = default_pool_size(root)
         target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release"
@@ -114,12 +114,12 @@ class Arena:
         return script
 
     def reset_database(self):
-        """The same start for every round, and an end to the journal's growth."""
+        """Gives every round the same start, and empties the journal."""
         _ = self.socket_service  # has made the tables
         self.postgres.sql(fresh_database(USERS))
 
     def verify(self):
-        """Checks all invariants of the database. What breaks one ends the benchmark."""
+        """Checks all invariants of the database. A violation ends the benchmark."""
         verify(self._service, self.postgres, self.folder)
 
     def _start_service(self, name: str, over_tcp: bool) -> Process:
@@ -127,7 +127,8 @@ class Arena:
             DATABASE_URL=self.postgres.url(over_tcp),
             POOL_SIZE=str(self.pool_size),
             PORT="0",
-            # So that each warning is about an answer (see sides.check_log); slow statements are not.
+            # Hides sqlx's warnings of slow statements: sides.check_log takes each warning for a
+            # failed answer.
             RUST_LOG="info,sqlx=error",
         )
         log = self.folder / f"{name}.log"
@@ -137,7 +138,7 @@ class Arena:
 
 
 def fresh_database(users: int) -> str:
-    """Statements that empty the service's tables and create rich users from 1 on."""
+    """Statements that empty the service's tables and create rich users with ids from 1."""
     return f"""
 TRUNCATE users, balance_changes, idempotency_keys, user_creation_keys;
 INSERT INTO users (id, balance, version) SELECT id, {RICH}, 1 FROM generate_series(1, {users}) id;
@@ -148,7 +149,7 @@ VACUUM (ANALYZE) users, balance_changes, idempotency_keys, user_creation_keys;
 
 
 def verify(program: Path, postgres: Postgres, folder: Path):
-    """Raises `Violated` where an invariant of the database does not hold."""
+    """Raises `Violated` if an invariant of the database does not hold."""
     env = processes.bare_environment(DATABASE_URL=postgres.url(over_tcp=False))
     report = processes.run([program, "verify", "--json"], 300, fine=(0, 1), env=env, cwd=folder)
     if json.loads(report)["verdict"] != "pass":
@@ -156,7 +157,7 @@ def verify(program: Path, postgres: Postgres, folder: Path):
 
 
 def default_pool_size(root: Path) -> int:
-    """`.env.example` states every default, and a test of the service holds it to that."""
+    """The default from `.env.example`, which a test of the service keeps up to date."""
     found = re.search(r"^# POOL_SIZE=(\d+)$", (root / ".env.example").read_text(), re.MULTILINE)
     if not found:
         raise Failed("there is no default of POOL_SIZE in .env.example")

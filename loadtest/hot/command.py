@@ -1,4 +1,4 @@
-"""The frame of a benchmark's command: its exit codes, its signals, and an orderly end."""
+"""The frame of a benchmark's command: exit codes, signals, and an orderly shutdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(name: str, body) -> int:
-    """Runs `body(stack)`, which says whether all targets are met, and returns the exit code."""
+    """Runs `body(stack)`, which returns whether all targets are met. Returns the exit code."""
     for number in ENDING:
         signal.signal(number, signal.default_int_handler)
     try:
@@ -32,7 +32,7 @@ def run(name: str, body) -> int:
 
 @contextmanager
 def ended_in_order():
-    """A stack whose closing no signal cuts short: a signal waits until the stack is closed."""
+    """A stack whose closing is not interrupted: a signal takes effect after the stack is closed."""
     try:
         with ExitStack() as stack:
             try:

@@ -1,4 +1,4 @@
-"""Rounds: the sides of a section take turns, so that a slow minute of the machine hits them all."""
+"""Runs the rounds. The sides of a section take turns, so that a slow minute affects all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .rows import Row, Section
 
 @dataclass
 class Results:
-    """What each side gave, round by round; and of those that failed, why."""
+    """The values of each side by round, and the error of each side that failed."""
 
     values: dict = field(default_factory=dict)
     failures: dict = field(default_factory=dict)
@@ -21,12 +21,12 @@ class Results:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a row."""
+    """The result of a row."""
 
     row: Row
-    # The ratio of the medians, or the median itself; nothing where a run failed.
+    # The ratio of the medians, or the median itself. None if a run failed.
     value: float | None
-    # Of each side, in the order of the row.
+    # The median of each side, in the order of the row.
     medians: tuple[float, ...]
     # The ratio in each round.
     by_round: tuple[float, ...]
@@ -43,7 +43,7 @@ def run_section(arena: Arena, section: Section, rounds: int, seconds: int) -> Re
     rounds = min(rounds, section.rounds_max)
     for number in range(rounds):
         arena.reset_database()
-        # There and back, so that no side is always the one that comes after the same other.
+        # The order alternates, so that no side always runs after the same other side.
         sides = section.sides() if number % 2 == 0 else section.sides()[::-1]
         for side in sides:
             if side not in results.failures:
@@ -61,12 +61,12 @@ def run_side(arena: Arena, side, seconds: int, results: Results, where: str):
         results.values.setdefault(side, []).append(value)
         tell(f"{where}: {side.name}: {value:,.3f} {side.unit}")
     if side.on_database:
-        # Not within the `try`: a broken invariant is no matter of one row.
+        # Outside of the `try`: a broken invariant does not concern only one row.
         arena.verify()
 
 
 def judge(row: Row, results: Results) -> Verdict:
-    """The row's figures, if every run of its sides was as it should be."""
+    """The row's figures, if no run of its sides failed."""
     for side in row.sides():
         if side in results.failures:
             return Verdict(row, None, (), (), f"{side.name}: {results.failures[side]}")
@@ -81,5 +81,5 @@ def quotient(of: float, against: float = 1.0) -> float:
 
 
 def tell(line: str):
-    """Progress; the result goes to standard output."""
+    """Prints progress to standard error: the result goes to standard output."""
     print(line, file=sys.stderr, flush=True)

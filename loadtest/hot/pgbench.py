@@ -1,4 +1,4 @@
-"""pgbench with the very statement of the approach `self`: the same work without HTTP."""
+"""Runs pgbench with the exact statement of the approach `self`: the same work without HTTP."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def statement_of_self(root: Path) -> str:
     found = re.search(r'query_as\(\s*"([^"]*)"', body)
     if not found or "UPDATE users" not in found.group(1):
         raise Failed("the statement in src/approach/guarded_update.rs is not understood")
-    # In Rust a backslash at the end of a line swallows the break and the blanks after it.
+    # In Rust, a backslash at the end of a line removes the line break and the blanks after it.
     sql = re.sub(r"\\\n\s*", "", found.group(1))
     return sql.replace("$1", ":amount").replace("$2", ":user") + ";\n"

@@ -1,5 +1,5 @@
-"""One PostgreSQL for the benchmark: on a Unix socket and on loopback, with the settings that the
-service gives to its own."""
+"""One PostgreSQL for the benchmark, on a Unix socket and on loopback, with the same settings as the
+service's private cluster."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ class Postgres:
         return f"postgres:///{DATABASE}?host={self.socket_dir}&port={self.port}&user={ROLE}"
 
     def client_flags(self) -> list[str]:
-        """What `psql` and `pgbench` need to come in through the Unix socket."""
+        """The flags that let `psql` and `pgbench` connect through the Unix socket."""
         return [f"--host={self.socket_dir}", f"--port={self.port}", f"--username={ROLE}"]
 
     def sql(self, statements: str, database: str = DATABASE) -> list[str]:
-        """Runs statements, of which each commits by itself, and returns the rows of all."""
+        """Runs statements, each in its own transaction, and returns the rows of all."""
         rows = processes.run(self.psql(database), seconds=300, stdin=statements, env=self._env)
         return rows.splitlines()
 
     def psql(self, database: str = DATABASE) -> list:
-        """The command of a session that reads statements and prints their rows, and no more."""
+        """The command of a session that reads statements and prints only their rows."""
         flags = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
         return [self.bin / "psql", *self.client_flags(), *flags, database]
 
@@ -81,7 +81,7 @@ class Postgres:
         password_file.write_text(self._password)
         give(password_file, user)
         command = [self.bin / "initdb", f"--pgdata={cluster}", f"--username={ROLE}"]
-        # As the service does it, but for TCP, where a password keeps this machine's others out.
+        # Like the service, but also over TCP, where a password keeps out the machine's other users.
         command += ["--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password_file}"]
         command += ["--encoding=UTF8", "--locale=C", "--data-checksums", "--no-instructions"]
         processes.run(command, seconds=120, cwd=folder, env=self._env, **processes.as_user(user))
@@ -107,7 +107,7 @@ class Postgres:
 
 
 def find_programs(root: Path) -> tuple[Path, str]:
-    """The folder of PostgreSQL's programs, looked for where the service looks; and its version."""
+    """The folder of PostgreSQL's programs, and its version. Searches where the service does."""
     fixed = [Path(os.environ["PG_BIN"])] if os.environ.get("PG_BIN") else [root / ".postgres/bin"]
     system = [path for pattern in FOLDERS for path in Path("/").glob(pattern[1:])]
     on_path = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
@@ -121,7 +121,7 @@ def find_programs(root: Path) -> tuple[Path, str]:
 
 
 def version_of(folder: Path) -> tuple[int, str]:
-    """Major number and full version of the server in a folder; (0, "") where there is none."""
+    """Major number and full version of the server in a folder, or (0, "") if there is none."""
     if not (folder / "postgres").exists():
         return 0, ""
     text = processes.run([folder / "postgres", "--version"], seconds=10)
@@ -130,7 +130,7 @@ def version_of(folder: Path) -> tuple[int, str]:
 
 
 def server_user() -> pwd.struct_passwd | None:
-    """The user to run the server as, where we are root: PostgreSQL refuses to run as that."""
+    """The user to run the server as if this is root, as which PostgreSQL refuses to run."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -148,7 +148,7 @@ def give(path: Path, user: pwd.struct_passwd | None):
 
 
 def service_settings(root: Path) -> dict[str, str]:
-    """The settings of the service's own server, from their one source."""
+    """The settings of the service's private cluster, from their only definition."""
     source = (root / "src/cluster/settings.rs").read_text()
     table = source.split("const SETTINGS", 1)[-1].split("];", 1)[0]
     settings = dict(re.findall(r'^\s*\("(\w+)", "([^"]*)"\),$', table, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Processes that belong to the benchmark: started with a log file, ended by their own id."""
+"""The benchmark's processes: each is started with a log file, and ended by its own id."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 LOOK_EVERY_SECONDS = 0.02
-# Where the system sets no limit; enough for every load.
+# Applies if the system sets no limit. Enough for every load.
 OPEN_FILES_MAX = 65_536
 
 
 class Failed(Exception):
-    """Something of the benchmark did not work. One line, for people."""
+    """A part of the benchmark failed. The message is one line, for people."""
 
 
 class Violated(Failed):
@@ -38,7 +38,7 @@ class Process:
         self._read_up_to = 0
 
     def new_log_lines(self) -> list[str]:
-        """What it logged since the last call."""
+        """The lines logged since the last call."""
         with self._log.open("rb") as log:
             log.seek(self._read_up_to)
             text = log.read()
@@ -46,7 +46,7 @@ class Process:
         return text.decode(errors="replace").splitlines()
 
     def wait_until(self, ready, seconds: float):
-        """Returns what `ready()` returns as soon as that is true."""
+        """Returns the result of `ready()` as soon as it is true."""
         give_up = time.monotonic() + seconds
         while time.monotonic() < give_up:
             if answer := ready():
@@ -57,7 +57,7 @@ class Process:
         raise Failed(f"{self.name} was not ready within {seconds:g} s: {self._last_words()}")
 
     def wait_for_address(self, seconds: float):
-        """Waits until it says where it listens, which is its `address` from then on."""
+        """Waits until it logs the address on which it listens, and sets `address`."""
 
         def address():
             return re.search(r"listening on (http://\S+)", self._log.read_text(errors="replace"))
@@ -65,7 +65,7 @@ class Process:
         self.address = self.wait_until(address, seconds).group(1)
 
     def memory_peak_mb(self) -> float:
-        """The most memory that it ever held, in units of 1,000,000 bytes."""
+        """The peak of its memory, in units of 1,000,000 bytes."""
         status = Path(f"/proc/{self.pid}/status")
         if not status.exists():
             raise Failed("there is no /proc on this system to read the peak of memory from")
@@ -73,7 +73,7 @@ class Process:
         return int(peak.group(1)) * 1024 / 1e6
 
     def end(self, how: int, seconds: float):
-        """Asks it to end; where it has not after so many seconds, makes it."""
+        """Sends the signal `how`, and kills the process if it still runs after `seconds`."""
         if self._child.poll() is not None:
             return
         self._child.send_signal(how)
@@ -100,8 +100,8 @@ def start(
 ) -> Process:
     """Starts a process that ends with the stack.
 
-    In a session of its own, so that a Ctrl-C in the terminal reaches only the benchmark, which then
-    ends everything in order.
+    It has its own session, so that a Ctrl-C in the terminal reaches only the benchmark, which then
+    ends all processes in order.
     """
     with log.open("wb") as output:
         child = subprocess.Popen(
@@ -120,7 +120,7 @@ def start(
 
 
 def run(command: list, seconds: float, stdin: str = "", fine: tuple = (0,), **options) -> str:
-    """Runs a command to its end and returns its standard output. Exit codes but `fine` raise."""
+    """Runs a command and returns its standard output. Raises on exit codes other than `fine`."""
     name = Path(str(command[0])).name
     try:
         ended = subprocess.run(
@@ -143,18 +143,18 @@ def run(command: list, seconds: float, stdin: str = "", fine: tuple = (0,), **op
 
 
 def as_user(user: pwd.struct_passwd | None) -> dict:
-    """The options that start a process as this user, without a group of ours."""
+    """The options that start a process as this user, without the current user's groups."""
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
 
 
 def bare_environment(**variables: str) -> dict[str, str]:
-    """An environment in which nothing of the caller's changes what is measured."""
+    """An environment without variables of the caller that could change the measurement."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return {**kept, "LC_ALL": "C", **variables}
 
 
 def raise_open_files() -> int:
-    """Raises the limit of open files as far as it goes, for everything that is started later."""
+    """Raises the limit of open files to its maximum, for all processes started later."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
@@ -162,13 +162,13 @@ def raise_open_files() -> int:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens on this port of loopback."""
+    """Whether a server listens on this port of loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:
-    """A port on loopback that nobody used a moment ago."""
+    """A port on loopback that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What was found: for people, and as Markdown or JSON for keeping."""
+"""The report of the results: as text for a terminal, and as Markdown or JSON for a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIDES_HEAD = ("side", "median", "min", "max", "")
 
 @dataclass(frozen=True)
 class Report:
-    """All rows, all sides, and what they were measured on."""
+    """All rows, all sides, and the conditions of the measurement."""
 
     conditions: dict[str, str]
     verdicts: list[Verdict]
@@ -33,7 +33,7 @@ class Report:
         return "\n\n".join(filter(None, parts))
 
     def markdown(self) -> str:
-        """The same to be kept beside the code."""
+        """The report as Markdown, to be kept beside the code."""
         conditions = [f"- {name}: {value}" for name, value in self.conditions.items()]
         parts = ["# One hot account", "\n".join(conditions)]
         parts += [piped(self._rows()), piped(self._sides())]
@@ -46,7 +46,7 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def json(self) -> str:
-        """The same for programs, with the figure of every run."""
+        """The report for programs, with the figure of every run."""
         rows = [
             {
                 "row": verdict.row.id,
@@ -69,7 +69,7 @@ class Report:
         return json.dumps(document, indent=2) + "\n"
 
     def write(self, path: Path):
-        """Markdown or JSON, as the file's name says."""
+        """Writes Markdown or JSON, depending on the file's name."""
         path.write_text(self.json() if path.suffix == ".json" else self.markdown())
 
     def _failures(self) -> list[str]:
@@ -115,7 +115,7 @@ def piped(lines: list[tuple]) -> str:
 
 
 def conditions(arena: Arena, rounds: int, seconds: int) -> dict[str, str]:
-    """What somebody needs to know who compares these figures with others."""
+    """The conditions that matter for comparing these figures with others."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit(arena.root),

@@ -1,4 +1,4 @@
-"""What is compared with what, and what is expected. The one list that everything iterates."""
+"""The comparisons and their targets. The one list that everything iterates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .sides import Approach, Burst, Constant, Memory, Pgbench
 from .wrk import Answers, Load
 
 MANY = 10_000
-# wrk counts the time in which it connects, the better part of a second.
+# wrk includes the time of connecting, most of a second, in its measurement.
 MANY_LOAD = Load(MANY, longer=3)
 
 
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that share sides. Its sides take turns; each round begins with a fresh database."""
+    """Rows that share sides. The sides take turns. Each round begins with a fresh database."""
 
     name: str
     rows: tuple[Row, ...]
@@ -50,7 +50,7 @@ class Section:
 
 
 def sections(fast: str) -> list[Section]:
-    """All rows. `fast` is the approach that is held against everything else: `batched`."""
+    """All rows. `fast` is the approach that is compared with all others: `batched`."""
     hot = Approach(f"{fast}, hot", fast, Load(256))
     return [
         Section("hot account", hot_rows(fast, hot)),
@@ -91,7 +91,7 @@ def line_rows(fast: str, hot: Approach) -> tuple[Row, ...]:
 
 def uniform_row(fast: str) -> Row:
     uniform = Approach(f"{fast}, {USERS:,} users", fast, Load(256, users=f"1-{USERS}"))
-    # Equal amounts in turn: so wrk picks each request from its table for this side as well.
+    # Two equal amounts, so that wrk picks each request from its table for this side as well.
     hot = Approach(f"{fast}, hot, requests picked", fast, Load(256, amounts="-2,-2"))
     return Row("uniform", f"{fast}: {USERS:,} users / hot", uniform, hot, at_least=0.65)
 

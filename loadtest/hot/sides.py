@@ -1,4 +1,4 @@
-"""One side of a comparison: it prepares the account, runs once, and checks all that came back."""
+"""One side of a comparison: it prepares the account, runs once, and checks every answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BURST_REQUESTS = 10_000
 
 @dataclass(frozen=True)
 class Constant:
-    """A server without a database, `nginx` or `echo`: a ceiling."""
+    """A server without a database, `nginx` or `echo`: an upper limit."""
 
     name: str
     server: str
@@ -49,7 +49,7 @@ class Approach:
         service.new_log_lines()
         account.set_balance(service.address, self.balance)
         wrk.warm_up(url, self.load)
-        # Also waits for what the warm-up left behind: a change goes on when its client is gone.
+        # Also waits for changes of the warm-up: a change runs to completion without its client.
         account.set_balance(service.address, self.balance)
         figures = wrk.measure(url, self.load, seconds)
         check_log(service)
@@ -66,14 +66,14 @@ class Pgbench:
 
     def measure(self, arena: Arena, seconds: int) -> float:
         account.set_balance(arena.socket_service.address, RICH)
-        # As many as the service gives to one user.
+        # As many connections as the service gives to one user.
         clients = max(arena.pool_size // 2, 1)
         return pgbench.measure(arena.postgres, arena.pgbench_script, clients, seconds)
 
 
 @dataclass(frozen=True)
 class Burst:
-    """10,000 withdrawals at once, each on a connection of its own: until the last answer."""
+    """10,000 withdrawals at once, each on its own connection. Measures until the last answer."""
 
     name: str
     approach: str
@@ -95,7 +95,7 @@ class Burst:
 
 @dataclass(frozen=True)
 class Memory:
-    """The most memory that the service held, with this load as the last of all."""
+    """The service's peak of memory, with this load as the last one."""
 
     name: str
     under: Approach
@@ -108,7 +108,7 @@ class Memory:
 
 
 def check_log(service: Process):
-    """The service logs each 5xx; wrk counts them together with the refusals."""
+    """Raises if the service logged a 5xx, which wrk counts together with the refusals."""
     lines = service.new_log_lines()
     bad = [line for line in lines if " WARN " in line or " ERROR " in line]
     if bad:

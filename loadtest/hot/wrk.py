@@ -1,4 +1,4 @@
-"""One run of wrk, and whether all that came back was as it should be."""
+"""Runs wrk and checks that all answers are the expected ones."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TIMEOUT_SECONDS = 30
 
 
 class Answers(Enum):
-    """Which answers a load must get: statuses, and the share of refusals."""
+    """The answers that a load must get: statuses, and the share of refusals."""
 
     ACCEPTED = ({"200"}, 0.0, 0.0)
     REFUSED = ({"400"}, 1.0, 1.0)
-    # Amounts +1 and -2 in turn: in the long run half of the withdrawals fit, so a quarter of all
-    # requests is refused.
+    # Amounts +1 and -2 in turn. In the long run, half of the withdrawals can be paid, so a quarter
+    # of all requests is refused.
     CROSSING = ({"200", "400"}, 0.2, 0.3)
 
     def __init__(self, statuses: set[str], least: float, most: float):
@@ -32,32 +32,32 @@ class Answers(Enum):
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk sends."""
+    """The requests that wrk sends."""
 
     connections: int
     users: str = "1"
     amounts: str = "-2"
     answers: Answers = Answers.ACCEPTED
-    # How many times longer than others it runs.
+    # The factor by which it runs longer than other loads.
     longer: int = 1
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What wrk measured."""
+    """The figures that wrk measured."""
 
     per_second: float
     p50_ms: float
 
 
 def warm_up(url: str, load: Load):
-    """Loads for a second, and looks at the status of each answer, which the measured run cannot
-    afford."""
+    """Runs the load for a second and checks the status of each answer, which would slow down the
+    measured run."""
     check(run(url, load, 1, ["statuses"]), load.answers)
 
 
 def measure(url: str, load: Load, seconds: int) -> Figures:
-    """Loads for so long."""
+    """Runs the load for `seconds`, or longer if the load says so."""
     ended = run(url, load, seconds * load.longer, [])
     check(ended, load.answers)
     if not ended["requests"]:
@@ -76,15 +76,15 @@ def run(url: str, load: Load, seconds: int, words: list[str]) -> dict:
 
 
 def check(ended: dict, answers: Answers):
-    """A run that was not answered as it should be measured nothing."""
+    """Raises if a run got unexpected answers: its figures would mean nothing."""
     for kind in ("connect", "read", "write", "timeout"):
         if ended[kind]:
             raise Failed(f"wrk counted {ended[kind]} {kind} errors")
-    # Empty where they were not counted.
+    # Empty if statuses were not counted.
     unexpected = {status for status in ended["statuses"] if status not in answers.statuses}
     if unexpected:
         raise Failed(f"answers by status: {ended['statuses']}")
-    # A disk may stall for longer than a warm-up lasts.
+    # A disk may stall for the whole warm-up, which then has no requests.
     share = ended["not_ok"] / ended["requests"] if ended["requests"] else answers.least
     if not answers.least <= share <= answers.most:
         raise Failed(
