@@ -11,9 +11,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::patch;
 use plimsoll::config::{Config, HttpLimits};
-use plimsoll::http::answer::json;
 use plimsoll::http::body::{amount, members, read_json, whole_number};
 use plimsoll::http::error::HttpError;
+use plimsoll::http::response::json;
 use plimsoll::http::server::{Workers, listen};
 
 const BODY_LIMIT: Duration = Duration::from_secs(60);

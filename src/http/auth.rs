@@ -1,4 +1,6 @@
-//! Bearer tokens, where any are configured.
+//! Bearer tokens, if any are configured.
+
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -6,24 +8,25 @@ use axum::http::{HeaderMap, Response, header};
 use axum::middleware::Next;
 use subtle::ConstantTimeEq;
 
-use super::App;
 use super::error::HttpError;
 
-/// The tokens that are let in. Empty: everybody is, which is meant for loopback only.
-pub struct Tokens(Vec<String>);
+/// The tokens that open the guarded routes. An empty list opens them to everybody, which is meant
+/// for loopback only. Clones share the list.
+#[derive(Clone)]
+pub struct Tokens(Arc<[String]>);
 
 impl Tokens {
     /// From the configuration.
     pub fn new(tokens: Vec<String>) -> Self {
-        Self(tokens)
+        Self(tokens.into())
     }
 
-    /// Whether requests are checked at all.
+    /// Whether the guarded routes require a token.
     pub fn are_required(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// Compares with every token in constant time, so that the time taken tells nothing.
+    /// Compares with every token in constant time, so that the time taken reveals nothing.
     fn admit(&self, headers: &HeaderMap) -> bool {
         let Some(sent) = bearer(headers) else { return false };
         let fits = self.0.iter().map(|token| token.as_bytes().ct_eq(sent));
@@ -38,13 +41,13 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
-/// Lets a request pass, or answers 401 before its body is read.
+/// Passes a request on, or responds with 401 before its body is read.
 pub(super) async fn require_token(
-    State(app): State<App>,
+    State(tokens): State<Tokens>,
     request: Request,
     next: Next,
 ) -> Result<Response<Body>, HttpError> {
-    if !app.tokens.admit(request.headers()) {
+    if !tokens.admit(request.headers()) {
         return Err(HttpError::Unauthorized);
     }
     Ok(next.run(request).await)

@@ -1,8 +1,8 @@
-//! Reading a request's body, strictly.
+//! Reads a request's body, strictly.
 //!
-//! What is not exactly right is refused with a sentence that names what is wrong and what would be
-//! right. Money is never guessed: no float is rounded, no string is parsed as a number, no member
-//! is ignored or given twice, and a JSON array is no object.
+//! The sentence of a refusal names the mistake and the correct form. Money is never guessed: no
+//! float is rounded, no string is parsed as a number, no unknown or repeated member is accepted, and
+//! a JSON array is not an object.
 
 use std::fmt;
 use std::pin::pin;
@@ -18,42 +18,36 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::error::HttpError;
+use super::wire::{BODY_BYTES_MAX, DRAINED_BYTES_MAX};
 use crate::balance::{Amount, UserId};
 
-/// The longest body that is read, in bytes. A valid one is a tenth of that.
-pub const BYTES_MAX: usize = 4096;
-
-/// A body that is too long is still taken off the wire up to this many bytes, so that the client
-/// gets to read the answer instead of a reset connection. The same goes for a head.
-pub(super) const DRAINED_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Reads a JSON body of at most [`BYTES_MAX`] bytes that arrives within `limit`.
+/// Reads a JSON body of at most [`BODY_BYTES_MAX`] bytes that arrives within `limit`.
 pub async fn read_json(request: Request<Body>, limit: Duration) -> Result<Bytes, HttpError> {
     JsonBody::of(request)?.read(limit).await
 }
 
-/// A body that claims to be JSON, without the head that it came with: little to keep in memory
-/// while it is waited for.
+/// A body whose content type is JSON. The request's head is dropped, to save memory until the body
+/// has arrived.
 pub struct JsonBody(Body);
 
 impl JsonBody {
-    /// Looks at what the head says of the body.
+    /// Checks the head's content type and length.
     pub fn of(request: Request<Body>) -> Result<Self, HttpError> {
-        if !claims_json(&request) {
+        if !is_json(&request) {
             return Err(HttpError::NotJson);
         }
-        let is_too_large = request.body().size_hint().lower() > BYTES_MAX as u64;
+        let is_too_large = request.body().size_hint().lower() > BODY_BYTES_MAX as u64;
         if is_too_large && request.headers().contains_key(header::EXPECT) {
-            // The client waits before it sends: nothing is on the wire yet.
+            // The client waits for permission: it has not sent the body yet.
             return Err(HttpError::BodyTooLarge);
         }
         Ok(Self(request.into_body()))
     }
 
-    /// Reads at most [`BYTES_MAX`] bytes that arrive within `limit`.
+    /// Reads at most [`BODY_BYTES_MAX`] bytes that arrive within `limit`.
     pub async fn read(self, limit: Duration) -> Result<Bytes, HttpError> {
         let mut collecting = pin!(collect(self.0));
-        // Nearly always all of it is there already, and needs no timer.
+        // Nearly every body has arrived already and needs no timer.
         match poll_immediate(collecting.as_mut()).await {
             Some(collected) => collected,
             None => {
@@ -63,7 +57,7 @@ impl JsonBody {
     }
 }
 
-fn claims_json(request: &Request<Body>) -> bool {
+fn is_json(request: &Request<Body>) -> bool {
     let mut values = request.headers().get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
@@ -81,22 +75,22 @@ async fn collect(mut body: Body) -> Result<Bytes, HttpError> {
         if seen > DRAINED_BYTES_MAX {
             break;
         }
-        if seen <= BYTES_MAX {
-            // Nearly always the first part is all there is, and nothing is copied.
+        if seen <= BODY_BYTES_MAX {
+            // Nearly every body has one part only, which is not copied.
             whole = if whole.is_empty() { part } else { [whole, part].concat().into() };
         }
     }
-    if seen > BYTES_MAX { Err(HttpError::BodyTooLarge) } else { Ok(whole) }
+    if seen > BODY_BYTES_MAX { Err(HttpError::BodyTooLarge) } else { Ok(whole) }
 }
 
-/// Parses one JSON object with no other members than `names`, none of them twice.
+/// Parses one JSON object that may have each member of `names` once, and no others.
 ///
-/// Returns the members' texts in the order of `names`; `None` where one is missing or null.
+/// Returns the members' texts in the order of `names`. A missing or null member is `None`.
 pub fn members<'a, const N: usize>(
     text: &'a [u8],
     names: [&'static str; N],
 ) -> Result<[Option<&'a RawValue>; N], HttpError> {
-    // Once for all: the parser would check each string again.
+    // One check of the whole text is cheaper than the parser's check of each string.
     let text = str::from_utf8(text).map_err(not_json)?;
     let mut parser = serde_json::Deserializer::from_str(text);
     let found = parser
@@ -106,7 +100,7 @@ pub fn members<'a, const N: usize>(
     found.map_err(|problem| HttpError::bad_request(problem.describe(&names)))
 }
 
-/// What is wrong with an object that is JSON all the same.
+/// A mistake in a body that is valid JSON.
 enum Problem {
     NotAnObject,
     Unknown(String),
@@ -130,7 +124,7 @@ struct Members<const N: usize> {
     names: [&'static str; N],
 }
 
-/// Reads to the end even where the object is wrong, so that "not JSON at all" comes first.
+/// Reads to the end even after a mistake, because invalid JSON is reported before any other mistake.
 impl<'de, const N: usize> Visitor<'de> for Members<N> {
     type Value = Result<[Option<&'de RawValue>; N], Problem>;
 
@@ -186,7 +180,7 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
     }
 }
 
-/// A member's name, as its position among those that are known.
+/// Turns a member's name into its position among the known names.
 struct OneOf<'a>(&'a [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for OneOf<'_> {
@@ -216,8 +210,8 @@ fn not_json(error: impl fmt::Display) -> HttpError {
 
 /// A whole number in `least ..= i64::MAX`, or a sentence that names the member.
 pub fn whole_number(name: &str, value: &RawValue, least: i64) -> Result<i64, HttpError> {
-    // JSON's own grammar was checked already; what i64 does not take is a fraction, an exponent,
-    // another type, or too large.
+    // The text is valid JSON. `parse` refuses a fraction, an exponent, another type, and a number
+    // out of range.
     value.get().parse().ok().filter(|number| *number >= least).ok_or_else(|| {
         HttpError::bad_request(format!(
             "{name} must be a whole number from {least} to {}",
@@ -226,14 +220,14 @@ pub fn whole_number(name: &str, value: &RawValue, least: i64) -> Result<i64, Htt
     })
 }
 
-/// A user's number, or a sentence that names where it stood.
+/// A user's number, or a sentence that starts with `name`.
 pub fn user_id(name: &str, number: i64) -> Result<UserId, HttpError> {
     UserId::new(number).ok_or_else(|| {
         HttpError::bad_request(format!("{name} must be a whole number from 1 to {}", i64::MAX))
     })
 }
 
-/// An amount of minor units, or the sentence for it.
+/// An amount of minor units, or a sentence that says what it must be.
 pub fn amount(value: &RawValue) -> Result<Amount, HttpError> {
     let number = whole_number("amount", value, -i64::MAX)?;
     Amount::new(number).ok_or_else(|| HttpError::bad_request("amount is out of range"))
@@ -257,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_no_object_is_told_so() {
+    fn any_other_json_value_is_refused_as_no_object() {
         for text in ["[1,-5]", "1", "-1", "1.5", "\"x\"", "true", "null", "[[],{}]"] {
             assert_eq!(
                 parse(text).unwrap_err(),
@@ -268,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_where() {
+    fn invalid_json_is_refused_with_its_position() {
         for text in ["", "{", "{\"userId\":1,}", "{} x", "{}{}", "\u{0}", "[1,", "{\"a\":01}"] {
             let sentence = parse(text).unwrap_err();
             assert!(sentence.starts_with("The request body is not valid JSON: "), "{sentence}");

@@ -1,45 +1,42 @@
 //! `PATCH /approach/{approach}/balance` and `PATCH /users/{id}/balance`: one change of one balance.
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
 use futures_util::FutureExt;
 use futures_util::future::ready;
 
-use super::answer::json;
+use super::app::{App, Segment, path_user, text};
 use super::body::{JsonBody, amount, members, user_id, whole_number};
 use super::error::{HttpError, error_body};
-use super::openapi::{answers, parameters, schemas};
-use super::{App, Segment, key, path_user};
+use super::key;
+use super::openapi::{parameters, responses, schemas};
+use super::response::json;
+use super::wire::{AMOUNT_REQUIRED, INSUFFICIENT, USER_REQUIRED};
 use crate::balance::{Amount, Change, Decision, Outcome, UserId};
-
-/// The sentences of this file.
-pub(super) const INSUFFICIENT: &str = "Insufficient funds";
-pub(super) const USER_REQUIRED: &str = "userId and amount are required";
-pub(super) const AMOUNT_REQUIRED: &str = "amount is required";
 
 /// Applies the change of the body through the approach of the path.
 #[utoipa::path(
     patch, path = "/approach/{approach}/balance",
     operation_id = "changeThroughApproach", tag = "Changes",
     params(parameters::ApproachName, parameters::IdempotencyKey),
-    request_body = schemas::ChangeOfUser, responses(answers::ChangeThroughApproach)
+    request_body = schemas::ChangeOfUser, responses(responses::ChangeThroughApproach)
 )]
 pub async fn by_approach(
     State(app): State<App>,
     name: Segment,
     request: Request,
 ) -> Result<Response<Body>, HttpError> {
-    through(app, name.map(|Path(name)| name).unwrap_or_default(), request).await
+    through(app, text(name), request).await
 }
 
-/// The same with the name at hand.
+/// Applies the change of the body through the approach of that name.
 pub(super) fn through(
     app: App,
     name: impl AsRef<str> + Send,
     request: Request,
 ) -> impl Future<Output = Result<Response<Body>, HttpError>> + Send {
-    decide(app, name, request, |body| {
+    apply(app, name, request, |body| {
         let [Some(user), Some(by)] = members(body, ["userId", "amount"])? else {
             return Err(HttpError::bad_request(USER_REQUIRED));
         };
@@ -49,14 +46,13 @@ pub(super) fn through(
 }
 
 /// Applies the change of the body to the user of the path, through the default approach.
-///
-/// No `async fn`, whose future would hold the request for as long as it is answered.
 #[utoipa::path(
     patch, path = "/users/{id}/balance",
     operation_id = "changeBalance", tag = "Changes",
     params(parameters::User, parameters::IdempotencyKey),
-    request_body = schemas::ChangeOfBalance, responses(answers::ChangeThroughDefault)
+    request_body = schemas::ChangeOfBalance, responses(responses::ChangeThroughDefault)
 )]
+// Not an `async fn`: its future would hold the request until the response is ready.
 pub fn by_user(
     State(app): State<App>,
     id: Segment,
@@ -67,20 +63,20 @@ pub fn by_user(
         Err(error) => return ready(Err(error)).left_future(),
     };
     let name = app.approaches.default_name();
-    let deciding = decide(app, name, request, move |body| {
+    let applying = apply(app, name, request, move |body| {
         let [Some(by)] = members(body, ["amount"])? else {
             return Err(HttpError::bad_request(AMOUNT_REQUIRED));
         };
         Ok((user, amount(by)?))
     });
-    deciding.right_future()
+    applying.right_future()
 }
 
 /// Applies the change that `parse` finds in the body, through the approach of that name.
 ///
-/// What is to be had from the head is taken from it before the future begins: as many of these lie
-/// in memory as changes wait, and they are fetched from there again when they are answered.
-fn decide(
+/// The head is read before the future begins, so that the future does not hold it. One such future
+/// stays in memory for each waiting change, and is loaded into the cache again for its response.
+fn apply(
     app: App,
     name: impl AsRef<str> + Send,
     request: Request,
@@ -92,11 +88,11 @@ fn decide(
         let approach = app.approaches.get(name.as_ref()).ok_or(HttpError::UnknownApproach)?;
         let key = key?;
         let (user, amount) = parse(&body?.read(app.body_limit).await?)?;
-        Ok(answer(approach.apply(Change { user, amount, key }).await?))
+        Ok(response(approach.apply(Change { user, amount, key }).await?))
     }
 }
 
-fn answer(outcome: Outcome) -> Response<Body> {
+fn response(outcome: Outcome) -> Response<Body> {
     let mut response = match outcome.decision {
         Decision::Accepted(balance) => json(StatusCode::OK, format!("{{\"balance\":{balance}}}")),
         Decision::Refused => json(StatusCode::BAD_REQUEST, error_body(INSUFFICIENT)),

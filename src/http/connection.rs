@@ -25,9 +25,10 @@ use tokio::time::{Instant, sleep_until};
 use tower::Service;
 use tracing::debug;
 
-use super::error::answer_to_panic;
+use super::error::response_to_panic;
 use super::places::Place;
-use super::refusal::{HEAD_BYTES_MAX, Refusing};
+use super::refusal::Refusing;
+use super::wire::HEAD_BYTES_MAX;
 
 /// Answers one request after the other with `router`, until one side closes the connection, or
 /// until nothing has been asked for `limit`, or until it rests and somebody else needs its `place`. A
@@ -145,7 +146,7 @@ where
 {
     // What handlers share with others is queues, and locks that recover.
     let answering = AssertUnwindSafe(router.call(request)).catch_unwind();
-    answering.map(|ended| ended.unwrap_or_else(|panic| Ok(answer_to_panic(&*panic))))
+    answering.map(|ended| ended.unwrap_or_else(|panic| Ok(response_to_panic(&*panic))))
 }
 
 #[cfg(test)]

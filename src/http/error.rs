@@ -1,7 +1,7 @@
-//! The one place where a failure becomes a status and a body.
+//! The one place that maps an error to a status and a body.
 //!
-//! Every error body is exactly `{"error":"<sentence>"}`, so that equal answers are equal bytes. A
-//! failure of ours is logged here, once; the client never reads anything about the inside.
+//! Every error body is exactly `{"error":"<sentence>"}`, so that equal responses are equal bytes. An
+//! error of the service is logged here, once; its response reveals nothing internal.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -12,48 +12,49 @@ use axum::response::IntoResponse;
 use thiserror::Error;
 use tracing::{error, warn};
 
-use super::answer::json;
+use super::response::json;
+use super::wire::{BODY_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::approach;
 use crate::balance::ChangeError;
 
-/// Everything that a request can be answered with, apart from success.
+/// Every response to a request other than a success or `Insufficient funds`.
 #[derive(Debug, Error)]
 pub enum HttpError {
     /// The request is malformed; the sentence names what is wrong and what would be right.
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
-    /// The request's head is longer than any that is read.
+    /// The request's head is longer than [`HEAD_BYTES_MAX`] or has too many headers.
     #[error(
         "The request head must not be longer than {} bytes, nor have more than {} headers",
-        super::refusal::HEAD_BYTES_MAX,
-        super::refusal::HEADERS_MAX
+        HEAD_BYTES_MAX,
+        HEADERS_MAX
     )]
     HeadTooLarge,
     /// The request's head cannot be parsed.
     #[error("The request head is not valid HTTP/1.0 or HTTP/1.1")]
     MalformedHead,
-    /// Tokens are configured, and none or a wrong one was sent.
+    /// Tokens are configured, and the request has none or a wrong one.
     #[error("Unauthorized")]
     Unauthorized,
     /// No such route.
     #[error("Not found")]
     NotFound,
-    /// The route exists, the approach does not.
+    /// The route exists, but the approach does not.
     #[error("Unknown approach; there are: {}", approach::names().collect::<Vec<_>>().join(", "))]
     UnknownApproach,
-    /// The route exists, but not with this method; `Allow` names those that do.
+    /// The route exists, but not with this method. The header `Allow` lists its methods.
     #[error("Method not allowed")]
     MethodNotAllowed,
     /// The body did not arrive in time.
     #[error("The request body did not arrive in time")]
     BodyTimeout,
-    /// The body is longer than any valid one.
-    #[error("The request body must not be longer than {} bytes", super::body::BYTES_MAX)]
+    /// The body is longer than [`BODY_BYTES_MAX`].
+    #[error("The request body must not be longer than {} bytes", BODY_BYTES_MAX)]
     BodyTooLarge,
-    /// The body does not claim to be JSON.
+    /// The request's content type is not JSON.
     #[error("Content-Type must be application/json")]
     NotJson,
-    /// The change was understood, and ended without a new balance.
+    /// The change was well-formed, but yielded no decision.
     #[error(transparent)]
     Change(#[from] ChangeError),
     /// The database does not answer.
@@ -67,7 +68,7 @@ impl HttpError {
         Self::BadRequest(sentence.into())
     }
 
-    /// What it is answered with.
+    /// The status of the response.
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::MalformedHead => StatusCode::BAD_REQUEST,
@@ -118,7 +119,7 @@ impl IntoResponse for HttpError {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            // The rest of the body is still on its way, so the connection cannot be used again.
+            // The rest of the body has yet to arrive, so the connection cannot be reused.
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -133,8 +134,8 @@ pub(super) fn error_body(sentence: &str) -> String {
     serde_json::json!({ "error": sentence }).to_string()
 }
 
-/// The answer where a handler panicked.
-pub(super) fn answer_to_panic(panic: &(dyn Any + Send)) -> Response<Body> {
+/// The response if a handler panicked.
+pub(super) fn response_to_panic(panic: &(dyn Any + Send)) -> Response<Body> {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)

@@ -4,18 +4,18 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
 
-use super::App;
-use super::answer::json;
+use super::app::App;
 use super::error::HttpError;
-use super::openapi::answers;
+use super::openapi::responses;
+use super::response::json;
 
-/// The process runs. Says nothing about the database, so that a restart is not asked for in vain.
+/// The process runs. Ignores the database: a restart of the service would not repair it.
 #[utoipa::path(
     get,
     path = "/healthz",
     operation_id = "isAlive",
     tag = "Service",
-    responses(answers::Alive)
+    responses(responses::Alive)
 )]
 pub async fn alive() -> Response<Body> {
     json(StatusCode::OK, r#"{"status":"ok"}"#)
@@ -27,7 +27,7 @@ pub async fn alive() -> Response<Body> {
     path = "/readyz",
     operation_id = "isReady",
     tag = "Service",
-    responses(answers::Ready)
+    responses(responses::Ready)
 )]
 pub async fn ready(State(app): State<App>) -> Result<Response<Body>, HttpError> {
     if app.readiness.check().await {

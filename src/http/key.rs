@@ -11,7 +11,7 @@ use crate::balance::Key;
 /// The request's header.
 pub const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The answer's header, `true` where an old outcome is answered again.
+/// The response's header, present on a replayed response.
 pub const REPLAYED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
 
@@ -21,7 +21,7 @@ const RULE: &str = "Idempotency-Key must be 1 to 255 visible ASCII characters, \
 /// The key of a request, if it has one.
 ///
 /// # Errors
-/// A sentence that says what a key must be. A malformed key burns nothing.
+/// A sentence with the rule of keys. A malformed key is not stored, so nothing is used up.
 pub fn read(headers: &HeaderMap) -> Result<Option<Key>, HttpError> {
     let mut values = headers.get_all(NAME).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -32,8 +32,8 @@ pub fn read(headers: &HeaderMap) -> Result<Option<Key>, HttpError> {
     key.map(Some).ok_or_else(|| HttpError::bad_request(RULE))
 }
 
-/// The content of a quoted string, in which `\` may stand before `"` and `\` only; or the bare
-/// value as it is.
+/// The content of a quoted string, or a bare value unchanged. In a quoted string, `\` may precede
+/// only `"` and `\`.
 fn unquote(text: &str) -> Option<String> {
     let text = text.trim_matches([' ', '\t']);
     let Some(rest) = text.strip_prefix('"') else { return Some(text.to_owned()) };
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_is_told_the_rule() {
+    fn any_other_value_is_refused_with_the_rule() {
         let long = "x".repeat(256);
         let wrong: [&[u8]; 10] = [
             b"",

@@ -1,24 +1,22 @@
-//! `GET /metrics`, for Prometheus and its kin.
+//! `GET /metrics`, for Prometheus and compatible collectors.
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
 
-use super::App;
-use super::answer::of_type;
-use super::openapi::answers;
+use super::app::App;
+use super::openapi::responses;
+use super::response::of_type;
+use super::wire::OPENMETRICS;
 
-/// The text format of OpenMetrics.
-pub(super) const TEXT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Shows what the service has counted since it started.
+/// Shows the service's counters since its start.
 #[utoipa::path(
     get,
     path = "/metrics",
     operation_id = "showMetrics",
     tag = "Service",
-    responses(answers::Counted)
+    responses(responses::Metrics)
 )]
 pub async fn show(State(app): State<App>) -> Response<Body> {
-    of_type(TEXT_TYPE, app.approaches.metrics())
+    of_type(OPENMETRICS, app.approaches.metrics())
 }

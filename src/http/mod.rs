@@ -1,9 +1,11 @@
-//! HTTP: from a request to a [`Change`](crate::balance::Change) and from its result to an answer.
+//! HTTP: turns a request into a [`Change`](crate::balance::Change), and its result into a response.
 //!
-//! [`router`] is the whole surface; [`server`] carries it over sockets. Handlers never see a
-//! transaction, and [`error`] is the one place where a failure becomes a status and a body.
+//! [`router`] has all routes; [`server`] serves it on sockets. Handlers never see a transaction, and
+//! [`error`] is the one place that maps an error to a status and a body.
+//!
+//! Imports point one way: routes → handlers → [`openapi`] → [`error`] → [`wire`].
 
-pub mod answer;
+mod app;
 pub mod auth;
 pub mod body;
 pub mod changes;
@@ -16,68 +18,33 @@ pub mod metrics;
 pub mod openapi;
 mod places;
 mod refusal;
+pub mod response;
 pub mod server;
 pub mod users;
+pub mod wire;
 
 use std::convert::Infallible;
-use std::ops::Deref;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::LazyLock;
 
-use axum::Router;
-use axum::extract::Path;
-use axum::extract::rejection::PathRejection;
-use axum::middleware;
+use axum::body::Bytes;
 use axum::routing::patch_service;
+use axum::{Extension, Router, middleware};
 use futures_util::FutureExt;
 use tower::service_fn;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use crate::approach::{self, Approaches};
-use crate::balance::UserId;
-use crate::store::Store;
-use crate::store::readiness::Readiness;
+use crate::approach;
 use error::HttpError;
 
-/// What the handlers need. Clones share it.
-#[derive(Clone)]
-pub struct App(Arc<Parts>);
-
-/// The parts of an [`App`].
-pub struct Parts {
-    /// The ways to apply a change.
-    pub approaches: Approaches,
-    /// For everything that is no change.
-    pub store: Store,
-    /// Whether the database takes changes.
-    pub readiness: Readiness,
-    /// Who is let in.
-    pub tokens: auth::Tokens,
-    /// The time in which a request's body has to arrive.
-    pub body_limit: Duration,
-}
-
-impl App {
-    /// Puts the parts together.
-    pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
-    }
-}
-
-impl Deref for App {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
+pub use app::{App, Parts};
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    // Each approach once more, without a parameter: to take one out of the path is an eighth of
-    // what a request costs beside the kernel's part. As a service, since a handler's future holds
-    // the request for as long as it is answered.
+    // One fixed route for each approach besides the parameterized one: extracting the name from the
+    // path takes an eighth of a request's time in user space. A service instead of a handler,
+    // because a handler's future holds the request until the response is ready.
     let mut guarded = approach::names().fold(guarded(), |routes, name| {
         let app = app.clone();
         let change = service_fn(move |request| {
@@ -86,8 +53,8 @@ pub fn router(app: App) -> Router {
         routes.route(&format!("/approach/{name}/balance"), patch_service(change))
     });
     if app.tokens.are_required() {
-        guarded =
-            guarded.route_layer(middleware::from_fn_with_state(app.clone(), auth::require_token));
+        let tokens = app.tokens.clone();
+        guarded = guarded.route_layer(middleware::from_fn_with_state(tokens, auth::require_token));
     }
     let (routes, _) = guarded.merge(open()).split_for_parts();
     routes
@@ -96,8 +63,19 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// The routes that ask for a token, where any are configured. Paths and methods stand at the
-/// handlers.
+/// The contract of all routes, as OpenAPI 3.1.
+pub fn document() -> OpenApi {
+    openapi::document(guarded().into_openapi(), open().into_openapi())
+}
+
+/// The text of [`document`], made once: the routes do not change while the service runs.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
+    let text = document().to_pretty_json();
+    text.expect("strings, numbers and maps with string keys are always JSON").into()
+});
+
+/// The routes that require a token, if any token is configured. Each handler's annotation has the
+/// path and the method.
 fn guarded() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(changes::by_approach))
@@ -108,24 +86,13 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(metrics::show))
 }
 
-/// The routes that are never behind a token: a load balancer has none, and a browser sends none
-/// when it opens a page. Nothing here tells anything about anybody.
+/// The routes that never require a token: a load balancer has none, and a browser sends none when it
+/// opens a page. These routes reveal nothing about any user.
 fn open() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
-        .routes(routes!(openapi::show))
+        .routes(routes!(docs::document).layer(Extension(&DOCUMENT)))
         .routes(routes!(docs::page))
         .routes(routes!(docs::file))
-}
-
-/// A part of the path, which may not even be text.
-type Segment = Result<Path<String>, PathRejection>;
-
-/// The user of a path such as `/users/7`.
-fn path_user(id: Segment) -> Result<UserId, HttpError> {
-    let id = id.map(|Path(id)| id).unwrap_or_default();
-    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-    let number = id.parse().ok().filter(|_| digits).unwrap_or(0);
-    body::user_id("The user id", number)
 }

@@ -1,8 +1,8 @@
-//! Answers to a request head that cannot be read.
+//! Responses to a request head that is malformed or too large.
 //!
-//! hyper answers such a head itself, with an empty body, and the router never sees the request.
-//! [`Refusing`] sits between hyper and the socket. It recognizes these answers and gives them the
-//! body that every error has.
+//! hyper itself refuses such a head, with an empty body, and the router never sees the request.
+//! [`Refusing`] sits between hyper and the socket. It recognizes these refusals and adds the body
+//! that every error has.
 
 use std::io;
 use std::pin::Pin;
@@ -15,29 +15,21 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::body::DRAINED_BYTES_MAX;
 use super::error::{HttpError, error_body};
+use super::wire::DRAINED_BYTES_MAX;
 
-/// The longest request head that is read, in bytes. A request here needs a few hundred; proxies add
-/// headers of their own. 10,000 connections that never finish their heads must fit into memory.
-pub(super) const HEAD_BYTES_MAX: usize = 16_384;
-
-/// The most headers that a request may have: hyper's default. A limit of our own would cost an
-/// allocation for each request.
-pub(super) const HEADERS_MAX: usize = 100;
-
-/// How long a client may go on sending after its request was refused.
+/// How long the service reads from a client after it has refused the client's request.
 const LINGER_MAX: Duration = Duration::from_secs(10);
 
-/// A stream to a client on which hyper's refusals get a body.
+/// A stream to a client that adds a body to hyper's refusals.
 pub(super) struct Refusing {
     stream: TokioIo<TcpStream>,
-    /// Set once hyper has refused a head, which is the end of the connection.
+    /// Set when hyper refuses a head. hyper then closes the connection.
     refusal: Option<Refusal>,
 }
 
 struct Refusal {
-    answer: Vec<u8>,
+    response: Vec<u8>,
     sent: usize,
 }
 
@@ -46,15 +38,15 @@ impl Refusing {
         Self { stream: TokioIo::new(stream), refusal: None }
     }
 
-    /// Where a head was refused, reads what the client still sends, and drops it. Closing a socket
-    /// with unread bytes resets the connection, and the client would lose the answer.
+    /// After a refusal, reads and drops the client's remaining bytes. Closing a socket with unread
+    /// bytes resets the connection, and the client would lose the response.
     pub(super) async fn linger(self) {
         if self.refusal.is_none() {
             return;
         }
         let mut stream = self.stream.into_inner();
         let drain = async {
-            // Not on the task, which would be as large for every connection.
+            // On the heap: a buffer inside the future would enlarge every connection's task.
             let mut space = vec![0; 8192];
             let mut read = 0;
             while read < DRAINED_BYTES_MAX {
@@ -64,7 +56,7 @@ impl Refusing {
                 }
             }
         };
-        // It makes no difference how it ends: the connection is closed.
+        // The result does not matter: the connection is closed either way.
         let _ = timeout(LINGER_MAX, drain).await;
     }
 }
@@ -86,18 +78,18 @@ impl Write for Refusing {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let Self { stream, refusal } = &mut *self;
-        // Nearly every answer of the router ends with its body, and is not looked at any further.
+        // Nearly every response of the router ends with its body and is not examined further.
         if bytes.ends_with(b"\r\n\r\n") && refusal.is_none() {
-            *refusal = reworded(bytes).map(|answer| Refusal { answer, sent: 0 });
+            *refusal = reworded(bytes).map(|response| Refusal { response, sent: 0 });
         }
         let Some(refusal) = refusal else { return Pin::new(stream).poll_write(context, bytes) };
-        while let unsent @ [_, ..] = &refusal.answer[refusal.sent..] {
+        while let unsent @ [_, ..] = &refusal.response[refusal.sent..] {
             match ready!(Pin::new(&mut *stream).poll_write(context, unsent))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 sent => refusal.sent += sent,
             }
         }
-        // For hyper, its own answer has been sent.
+        // hyper must believe that its own response was sent.
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -110,8 +102,8 @@ impl Write for Refusing {
     }
 }
 
-/// The bytes to send instead of these, where they end with a refusal of hyper's. An earlier answer
-/// may stand in front of it.
+/// The bytes to send instead, if `bytes` end with a refusal by hyper. An earlier response may precede
+/// the refusal.
 fn reworded(bytes: &[u8]) -> Option<Vec<u8>> {
     const START: &[u8] = b"HTTP/1.";
     let start = bytes.windows(START.len()).rposition(|window| window == START)?;
@@ -123,8 +115,8 @@ fn reworded(bytes: &[u8]) -> Option<Vec<u8>> {
         b"431 Request Header Fields Too Large\r\n" => HttpError::HeadTooLarge,
         _ => return None,
     };
-    // hyper puts the headers of an answer first, and adds what is missing behind them. All errors of
-    // the router have a body and a content type.
+    // hyper writes a response's own headers first and appends the missing ones. Every error of the
+    // router has a body and a content type.
     const CLOSE: &[u8] = b"connection: close\r\n";
     let date = headers.strip_prefix(CLOSE).unwrap_or(headers);
     let date = date.strip_prefix(b"content-length: 0\r\n")?;
@@ -160,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_front_of_a_refusal_stays_as_it_is() {
+    fn a_response_before_a_refusal_is_unchanged() {
         let earlier =
             "HTTP/1.1 404 Not Found\r\ncontent-length: 21\r\n\r\n{\"error\":\"Not found\"}";
         let refusal =
@@ -170,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_the_router_are_left_alone() {
+    fn responses_of_the_router_are_unchanged() {
         let kind = "content-type: application/json\r\n";
         for head in [
             "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),

@@ -4,60 +4,18 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
 use serde::Serialize;
-use utoipa::ToSchema;
 
-use super::answer::json;
+use super::app::{App, Segment, path_user};
 use super::body::{members, read_json, whole_number};
 use super::error::HttpError;
-use super::openapi::{answers, parameters, schemas};
-use super::{App, Segment, key, path_user};
-use crate::balance::{Amount, Balance, ChangeError, UserId};
+use super::key;
+use super::openapi::{parameters, responses, schemas};
+use super::response::json;
+use super::wire::{AppliedChange, Changes, PAGE_DEFAULT, PAGE_MAX, User};
+use crate::balance::ChangeError;
 use crate::store::journal::Entry;
 
-/// Changes on a page where no limit is asked for, and the most that can be.
-pub(super) const PAGE: i64 = 50;
-pub(super) const PAGE_MAX: i64 = 500;
-
-/// A user and its balance.
-#[derive(Serialize, ToSchema)]
-pub(super) struct User {
-    #[schema(value_type = UserId)]
-    id: i64,
-    #[schema(value_type = schemas::Balance)]
-    balance: Balance,
-}
-
-/// A page of a user's history, newest first.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Changes {
-    changes: Vec<Shown>,
-    /// Pass it as `before` to get the next page; null where there is none.
-    #[schema(value_type = Option<schemas::Version>, required)]
-    next: Option<i64>,
-}
-
-/// One accepted change.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Change)]
-struct Shown {
-    #[schema(value_type = schemas::Version)]
-    version: i64,
-    #[schema(value_type = Amount)]
-    amount: i64,
-    /// Right after the change.
-    #[schema(value_type = schemas::Balance)]
-    balance: Balance,
-    /// UTC, with microseconds.
-    #[schema(format = DateTime)]
-    created_at: String,
-    /// The key that the change came with, where there was one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", nullable = false)]
-    key: Option<String>,
-}
-
-impl From<Entry> for Shown {
+impl From<Entry> for AppliedChange {
     fn from(entry: Entry) -> Self {
         let Entry { version, amount, balance, created_at, key } = entry;
         Self { version, amount, balance, created_at, key }
@@ -69,7 +27,7 @@ impl From<Entry> for Shown {
     post, path = "/users",
     operation_id = "createUser", tag = "Users",
     params(parameters::IdempotencyKey),
-    request_body = schemas::NewUser, responses(answers::Creation)
+    request_body = schemas::NewUser, responses(responses::Creation)
 )]
 pub async fn create(State(app): State<App>, request: Request) -> Result<Response<Body>, HttpError> {
     let key = key::read(request.headers())?;
@@ -77,9 +35,9 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
     let [balance] = members(&body, ["balance"])?;
     let balance = balance.map_or(Ok(0), |value| whole_number("balance", value, 0))?;
     let created = app.store.create_user(balance, key).await?;
-    let mut response = json(StatusCode::CREATED, text(&User { id: created.id, balance })?);
+    let mut response = json(StatusCode::CREATED, to_json(&User { id: created.id, balance })?);
     let headers = response.headers_mut();
-    // Digits and slashes always make a header value.
+    // Digits and slashes are always a valid header value.
     if let Ok(location) = HeaderValue::from_str(&format!("/users/{}", created.id)) {
         headers.insert(header::LOCATION, location);
     }
@@ -97,12 +55,12 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
     operation_id = "showUser",
     tag = "Users",
     params(parameters::User),
-    responses(answers::OneUser)
+    responses(responses::OneUser)
 )]
 pub async fn show(State(app): State<App>, id: Segment) -> Result<Response<Body>, HttpError> {
     let user = path_user(id)?;
     let balance = app.store.balance(user).await?;
-    Ok(json(StatusCode::OK, text(&User { id: user.get(), balance })?))
+    Ok(json(StatusCode::OK, to_json(&User { id: user.get(), balance })?))
 }
 
 /// Shows a page of a user's history.
@@ -112,7 +70,7 @@ pub async fn show(State(app): State<App>, id: Segment) -> Result<Response<Body>,
     operation_id = "listChanges",
     tag = "Users",
     params(parameters::User, parameters::Page),
-    responses(answers::History)
+    responses(responses::History)
 )]
 pub async fn changes(
     State(app): State<App>,
@@ -121,23 +79,23 @@ pub async fn changes(
 ) -> Result<Response<Body>, HttpError> {
     let user = path_user(id)?;
     let Page { limit, before } = Page::parse(uri.query().unwrap_or_default())?;
-    // One more than asked for tells whether there is a next page.
+    // One entry beyond the limit tells whether there is a next page.
     let mut entries = app.store.history(user, before, limit + 1).await?;
     let more = entries.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     if more {
         entries.pop();
     }
     let next = entries.last().map(|entry| entry.version).filter(|_| more);
-    let changes = entries.into_iter().map(Shown::from).collect();
-    Ok(json(StatusCode::OK, text(&Changes { changes, next })?))
+    let changes = entries.into_iter().map(AppliedChange::from).collect();
+    Ok(json(StatusCode::OK, to_json(&Changes { changes, next })?))
 }
 
-fn text(answer: &impl Serialize) -> Result<String, HttpError> {
-    serde_json::to_string(answer)
+fn to_json(body: &impl Serialize) -> Result<String, HttpError> {
+    serde_json::to_string(body)
         .map_err(|error| HttpError::Change(ChangeError::Internal(error.into())))
 }
 
-/// Which page of the history.
+/// The page of the history that a query selects.
 #[derive(Debug, PartialEq, Eq)]
 struct Page {
     limit: i64,
@@ -163,7 +121,7 @@ impl Page {
             }
             *slot = Some(number(name, value, most)?);
         }
-        Ok(Self { limit: limit.unwrap_or(PAGE), before: before.unwrap_or(i64::MAX) })
+        Ok(Self { limit: limit.unwrap_or(PAGE_DEFAULT), before: before.unwrap_or(i64::MAX) })
     }
 }
 

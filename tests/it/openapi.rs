@@ -6,7 +6,7 @@ mod page;
 mod recorder;
 
 use plimsoll::approach;
-use plimsoll::http::openapi;
+use plimsoll::http;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::service::{TestService, read};
 use contract::{Contract, Given, object};
 
 fn contract() -> Contract {
-    Contract(serde_json::to_value(openapi::document()).unwrap())
+    Contract(serde_json::to_value(http::document()).unwrap())
 }
 
 /// Tests the check itself: each of these documents is wrong about the same correct answer.

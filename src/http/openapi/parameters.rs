@@ -1,4 +1,4 @@
-//! What comes in path, query and headers.
+//! The parameters in path, query and headers.
 
 use serde_json::json;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -6,10 +6,9 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{Ref, RefOr, Required, Schema};
 use utoipa::{IntoParams, ToSchema};
 
-use super::schemas::whole_number;
 use crate::approach;
 use crate::balance::{Key, UserId};
-use crate::http::{docs, users};
+use crate::http::wire::{DOCS_FILES, PAGE_DEFAULT, PAGE_MAX, whole_number};
 
 /// `{approach}` in a path.
 pub struct ApproachName;
@@ -19,7 +18,7 @@ impl IntoParams for ApproachName {
         let names = ObjectBuilder::from(Object::with_type(Type::String))
             .enum_values(Some(approach::names()))
             .examples([json!(approach::DEFAULT)]);
-        vec![in_path("approach", "The way in which the change is applied", names)]
+        vec![in_path("approach", "The approach that applies the change", names)]
     }
 }
 
@@ -39,17 +38,17 @@ pub struct DocsFile;
 impl IntoParams for DocsFile {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let names = ObjectBuilder::from(Object::with_type(Type::String))
-            .enum_values(Some(docs::file_names()));
+            .enum_values(Some(DOCS_FILES.map(|(name, _)| name)));
         vec![in_path("file", "A file that the page needs", names)]
     }
 }
 
-/// Which page of a history.
+/// The page of a history: `limit` and `before`.
 pub struct Page;
 
 impl IntoParams for Page {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let limit = whole_number(1, users::PAGE_MAX).default(Some(json!(users::PAGE)));
+        let limit = whole_number(1, PAGE_MAX).default(Some(json!(PAGE_DEFAULT)));
         let before = whole_number(1, i64::MAX);
         vec![
             optional("limit", ParameterIn::Query)
@@ -58,7 +57,7 @@ impl IntoParams for Page {
                 .build(),
             optional("before", ParameterIn::Query)
                 .description(Some(
-                    "Only changes with versions below this one: the `next` of the page before. \
+                    "Only changes with versions below this one: the previous page's `next`. \
                      1 to 9223372036854775807",
                 ))
                 .schema(Some(before))
@@ -74,17 +73,17 @@ impl IntoParams for IdempotencyKey {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let key = ObjectBuilder::from(Object::with_type(Type::String))
             .min_length(Some(1))
-            // Two quotes, and every character behind a backslash.
+            // Two quotes, and a backslash before every character.
             .max_length(Some(2 * Key::LENGTH_MAX + 2))
             .pattern(Some(key_pattern()))
             .examples([json!("\"8e03978e-40d5-43dd-bc93-6894a57f9324\"")]);
         vec![
             optional("Idempotency-Key", ParameterIn::Header)
                 .description(Some(format!(
-                    "With a key, it happens at most once, however often it is sent; what came of \
-                     it is answered again. 1 to {} visible ASCII characters, bare or as a string \
-                     in double quotes, in which `\\` stands before `\"` and `\\`. To be sent once. \
-                     Without it, two equal requests are two changes.",
+                    "With a key, a request takes effect at most once, however often it is sent; \
+                     later responses replay the first one. 1 to {} visible ASCII characters, bare \
+                     or as a string in double quotes, in which `\\` precedes `\"` and `\\`. At most \
+                     one such header. Without a key, two equal requests take effect twice.",
                     Key::LENGTH_MAX
                 )))
                 .schema(Some(key))

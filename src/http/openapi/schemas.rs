@@ -1,14 +1,9 @@
-//! The values that travel, with their limits.
-//!
-//! Limits beyond 2^53 stand in the descriptions as well: many a reader of the document keeps
-//! numbers as floats, and shows `9223372036854775807` rounded.
+//! The schemas of the bodies that the service reads or writes without a type of its own.
 
-use serde_json::json;
-use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
-use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
-use crate::balance::{self, Amount, UserId};
+use crate::balance::{Amount, UserId};
+use crate::http::wire::Balance;
 
 /// The body of every error.
 #[derive(ToSchema)]
@@ -51,72 +46,9 @@ pub struct NewBalance {
     pub balance: Balance,
 }
 
-/// The answer of a health check.
+/// The body of a successful health check.
 #[derive(ToSchema)]
 pub struct Status {
-    /// What is well.
+    /// The state that was checked.
     pub status: String,
-}
-
-/// A balance; `balance::Balance` is a plain number and so cannot say its limits itself.
-pub struct Balance;
-
-impl PartialSchema for Balance {
-    fn schema() -> RefOr<Schema> {
-        whole_number(0, balance::Balance::MAX)
-            .description(Some("What a user owns, in minor units (cents): 0 to 9223372036854775807"))
-            .examples([json!(10_000)])
-            .into()
-    }
-}
-
-impl ToSchema for Balance {}
-
-impl PartialSchema for UserId {
-    fn schema() -> RefOr<Schema> {
-        whole_number(1, i64::MAX)
-            .description(Some("A user's number: 1 to 9223372036854775807"))
-            .examples([json!(UserId::FIRST.get())])
-            .into()
-    }
-}
-
-impl ToSchema for UserId {}
-
-impl PartialSchema for Amount {
-    fn schema() -> RefOr<Schema> {
-        whole_number(-i64::MAX, i64::MAX)
-            .description(Some(
-                "By how much, in minor units (cents): -9223372036854775807 to \
-                 9223372036854775807. Below zero withdraws; 0 changes nothing and reads the \
-                 balance",
-            ))
-            .examples([json!(-2)])
-            .into()
-    }
-}
-
-impl ToSchema for Amount {}
-
-/// Counts a user's changes.
-pub struct Version;
-
-impl PartialSchema for Version {
-    fn schema() -> RefOr<Schema> {
-        whole_number(1, i64::MAX)
-            .description(Some("The number of a user's change: 1, 2, 3 … without a gap"))
-            .examples([json!(1)])
-            .into()
-    }
-}
-
-impl ToSchema for Version {}
-
-/// A 64-bit integer within limits.
-pub(super) fn whole_number(least: i64, most: i64) -> ObjectBuilder {
-    Object::builder()
-        .schema_type(Type::Integer)
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-        .minimum(Some(least))
-        .maximum(Some(most))
 }

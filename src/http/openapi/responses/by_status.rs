@@ -1,4 +1,4 @@
-//! Collecting the answers of an operation status by status.
+//! Collects the responses of an operation by status.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,20 @@ use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{Content, Ref, RefOr, Response};
 
-use super::super::schemas::Error;
-use super::Responses;
 use crate::balance::ChangeError;
 use crate::http::error::HttpError;
+use crate::http::openapi::schemas::Error;
+use crate::http::wire::JSON;
 
-/// Answers of one operation, by status.
+/// Responses as a document has them.
+pub(super) type Responses = BTreeMap<String, RefOr<Response>>;
+
+/// Responses of one operation, by status.
 #[derive(Default)]
-pub(super) struct Answers(BTreeMap<StatusCode, Response>);
+pub(super) struct ByStatus(BTreeMap<StatusCode, Response>);
 
-impl Answers {
-    /// A success with a JSON body of a schema.
+impl ByStatus {
+    /// Adds a success with a JSON body of a schema.
     pub(super) fn success(
         mut self,
         status: StatusCode,
@@ -34,49 +37,49 @@ impl Answers {
         let content =
             ContentBuilder::new().schema(Some(schema)).example(Some(body.clone())).build();
         let response = self.0.entry(status).or_insert_with(|| Response::new(what));
-        response.content.insert("application/json".into(), content.into());
+        response.content.insert(JSON.into(), content.into());
         self
     }
 
-    /// A success that is no JSON of ours.
+    /// Adds a success with any other content.
     pub(super) fn content(mut self, what: &str, kind: &str, content: Content) -> Self {
         let response = self.0.entry(StatusCode::OK).or_insert_with(|| Response::new(what));
         response.content.insert(kind.into(), content.into());
         self
     }
 
-    /// One more reason for the error's status; its sentence becomes an example.
+    /// Adds a reason for the error's status. The error's sentence becomes an example.
     pub(super) fn error(mut self, error: impl Into<HttpError>, why: &str) -> Self {
         let error = error.into();
         let status = error.status();
         let sentence = error.to_string();
-        let response = self.0.entry(status).or_insert_with(|| refusal(status));
+        let response = self.0.entry(status).or_insert_with(|| error_response(status));
         let example = ExampleBuilder::new().summary(why).value(Some(json!({ "error": sentence })));
-        if let Some(RefOr::T(content)) = response.content.get_mut("application/json") {
+        if let Some(RefOr::T(content)) = response.content.get_mut(JSON) {
             content.examples.insert(sentence, example.into());
         }
         self
     }
 
-    /// What can be wrong with a body before it is read.
+    /// Adds the errors of a body that cannot be read.
     pub(super) fn body(self) -> Self {
         self.error(HttpError::BodyTimeout, "nothing was changed")
             .error(HttpError::BodyTooLarge, "no valid body is that long")
             .error(HttpError::NotJson, "a charset may follow")
     }
 
-    /// What a database can do to an operation that writes.
+    /// Adds the database's errors for an operation that writes.
     pub(super) fn database(self, refused: &str, unknown: &str) -> Self {
         self.database_of_a_read(refused).error(ChangeError::OutcomeUnknown("".into()), unknown)
     }
 
-    /// What a database can do to an operation that only reads.
+    /// Adds the database's errors for an operation that only reads.
     pub(super) fn database_of_a_read(self, refused: &str) -> Self {
         self.error(ChangeError::NotApplied("".into()), refused)
             .error(ChangeError::Internal("".into()), "the log says more")
     }
 
-    /// A header of a status that is there already.
+    /// Adds a header to a status that was added before.
     pub(super) fn header(mut self, status: StatusCode, name: &str, header: Header) -> Self {
         if let Some(response) = self.0.get_mut(&status) {
             response.headers.insert(name.into(), header.into());
@@ -84,20 +87,25 @@ impl Answers {
         self
     }
 
-    /// As the document has them.
-    pub(super) fn list(self) -> Responses {
-        self.0.into_iter().map(|(status, answer)| (status.as_str().into(), answer.into())).collect()
+    /// The finished responses.
+    pub(super) fn build(self) -> Responses {
+        self.0
+            .into_iter()
+            .map(|(status, response)| (status.as_str().into(), response.into()))
+            .collect()
     }
 }
 
-/// An error with the headers that every error of its status has.
-fn refusal(status: StatusCode) -> Response {
+/// An error response with the headers that every error of its status has.
+fn error_response(status: StatusCode) -> Response {
     let mut response = Response::new(status.canonical_reason().unwrap_or("Error"));
     let error = Content::new(Some(Ref::from_schema_name(Error::name())));
-    response.content.insert("application/json".into(), error.into());
+    response.content.insert(JSON.into(), error.into());
     let header = match status {
-        StatusCode::UNAUTHORIZED => ("WWW-Authenticate", always("How to get in", one_of("Bearer"))),
-        StatusCode::METHOD_NOT_ALLOWED => ("Allow", always("The methods there are", string())),
+        StatusCode::UNAUTHORIZED => {
+            ("WWW-Authenticate", always("The authentication scheme", one_of("Bearer")))
+        }
+        StatusCode::METHOD_NOT_ALLOWED => ("Allow", always("The methods of the path", string())),
         StatusCode::SERVICE_UNAVAILABLE => {
             let seconds = ObjectBuilder::from(Object::with_type(Type::Integer)).minimum(Some(1));
             ("Retry-After", always("Seconds to wait", seconds))
@@ -108,22 +116,22 @@ fn refusal(status: StatusCode) -> Response {
     response
 }
 
-/// A header that is never missing.
+/// A header that is always present.
 pub(super) fn always(description: &str, schema: ObjectBuilder) -> Header {
     HeaderBuilder::new()
         .description(Some(description))
         .schema(Some(schema))
-        // OpenAPI has this member, the builder has no method for it.
+        // OpenAPI has this member, but the builder has no method for it.
         .extensions(Some(Extensions::from_iter([("required", true)])))
         .build()
 }
 
-/// Some text.
+/// A string.
 pub(super) fn string() -> ObjectBuilder {
     ObjectBuilder::from(Object::with_type(Type::String))
 }
 
-/// A text that is always the same.
+/// A string with one possible value.
 pub(super) fn one_of(value: &str) -> ObjectBuilder {
     string().enum_values(Some([value]))
 }

@@ -1,0 +1,93 @@
+//! The contract as an OpenAPI document, generated from the routes and the types that serve it.
+//!
+//! The router and the document share their lists of routes, so every route is documented. Handlers
+//! annotate what is particular to them. [`document`] adds the parts that many routes share: the
+//! token, the wrong method, the head that is too large, the closed objects.
+//!
+//! - [`schemas`]: the bodies
+//! - [`parameters`]: path, query and headers
+//! - [`responses`]: statuses, with sentences and headers taken from [`error`](super::error)
+
+pub mod parameters;
+pub mod responses;
+pub mod schemas;
+
+use utoipa::OpenApi as _;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::schema::AdditionalProperties;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{OpenApi, RefOr, Schema};
+
+use super::wire::{Changes, User};
+
+const BEARER: &str = "bearer";
+
+/// Puts the document together from the routes that may require a token and those that never do.
+pub fn document(mut guarded: OpenApi, open: OpenApi) -> OpenApi {
+    for operation in operations(&mut guarded) {
+        responses::add(operation, responses::unauthorized());
+        // Both no token and a token are valid: the configuration decides which.
+        operation.security =
+            Some(vec![SecurityRequirement::default(), SecurityRequirement::new(BEARER, NOTHING)]);
+    }
+    let mut whole = Frame::openapi();
+    whole.merge(guarded);
+    whole.merge(open);
+    for operation in operations(&mut whole) {
+        responses::add(operation, responses::wrong_method());
+        responses::add(operation, responses::head_too_large());
+    }
+    let components = whole.components.get_or_insert_default();
+    for schema in components.schemas.values_mut() {
+        close(schema);
+    }
+    components.security_schemes.insert(BEARER.into(), RefOr::T(bearer()));
+    whole
+}
+
+/// The document without its routes.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Plimsoll",
+        description = "A balance service with a line that is never crossed: no balance drops below \
+            zero, whatever runs concurrently.\n\n\
+            All amounts are whole numbers of minor units (cents) of up to 64 bits. Clients must \
+            not read them into floats: JavaScript's `JSON.parse` rounds beyond 2^53.\n\n\
+            Every error body is exactly `{\"error\":\"<sentence>\"}`. A request whose head is \
+            not valid HTTP reaches no operation, and gets such a body with status 400."
+    ),
+    tags(
+        (name = "Changes", description = "Changing a balance"),
+        (name = "Users", description = "Creating users, and showing their balances and histories"),
+        (name = "Service", description = "The service itself")
+    ),
+    components(schemas(
+        schemas::Error, schemas::NewBalance, schemas::Status, User, Changes
+    ))
+)]
+struct Frame;
+
+const NOTHING: [&str; 0] = [];
+
+fn bearer() -> SecurityScheme {
+    let mut scheme = Http::new(HttpAuthScheme::Bearer);
+    scheme.description = Some("One of `AUTH_TOKENS`, if the service has any.".into());
+    SecurityScheme::Http(scheme)
+}
+
+/// Forbids unknown members: no request may have them, and no response has them.
+fn close(schema: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::Object(object)) = schema
+        && !object.properties.is_empty()
+    {
+        object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+    }
+}
+
+fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
+    document.paths.paths.values_mut().flat_map(|item| {
+        let PathItem { get, put, post, delete, patch, .. } = item;
+        [get, put, post, delete, patch].into_iter().flatten()
+    })
+}

@@ -1,0 +1,149 @@
+//! What travels between client and service: limits, sentences, content types, and JSON types with
+//! their schemas.
+//!
+//! Every other file here may depend on this one, and it depends on none of them.
+
+use serde::Serialize;
+use serde_json::json;
+use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::balance::{self, Amount, UserId};
+
+/// The longest body that is read, in bytes. A valid one is a tenth of that.
+pub const BODY_BYTES_MAX: usize = 4096;
+
+/// The service reads and drops a body or a head that is too long, up to this many bytes. Otherwise
+/// the connection would be reset, and the client would lose the response.
+pub(super) const DRAINED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The longest request head that is read, in bytes. A request here needs a few hundred; proxies add
+/// headers of their own. 10,000 connections that never finish their heads must fit into memory.
+pub const HEAD_BYTES_MAX: usize = 16_384;
+
+/// The most headers of a request: hyper's default. Any other limit costs an allocation a request.
+pub(super) const HEADERS_MAX: usize = 100;
+
+/// The changes on a page where the request gives no limit, and the highest limit.
+pub(super) const PAGE_DEFAULT: i64 = 50;
+pub(super) const PAGE_MAX: i64 = 500;
+
+pub(super) const INSUFFICIENT: &str = "Insufficient funds";
+pub(super) const USER_REQUIRED: &str = "userId and amount are required";
+pub(super) const AMOUNT_REQUIRED: &str = "amount is required";
+
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
+pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The files that `/docs` needs, with their content types.
+pub(super) const DOCS_FILES: [(&str, &str); 3] = [
+    ("swagger-ui.css", "text/css"),
+    ("swagger-ui-bundle.js", "text/javascript"),
+    ("page.js", "text/javascript"),
+];
+
+/// A user and its balance.
+#[derive(Serialize, ToSchema)]
+pub(super) struct User {
+    #[schema(value_type = UserId)]
+    pub(super) id: i64,
+    #[schema(value_type = Balance)]
+    pub(super) balance: balance::Balance,
+}
+
+/// A page of a user's history, newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Changes {
+    pub(super) changes: Vec<AppliedChange>,
+    /// Pass it as `before` to get the next page; null on the last page.
+    #[schema(value_type = Option<Version>, required)]
+    pub(super) next: Option<i64>,
+}
+
+/// One applied change.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Change)]
+pub(super) struct AppliedChange {
+    #[schema(value_type = Version)]
+    pub(super) version: i64,
+    #[schema(value_type = Amount)]
+    pub(super) amount: i64,
+    /// Right after the change.
+    #[schema(value_type = Balance)]
+    pub(super) balance: balance::Balance,
+    /// UTC, with microseconds.
+    #[schema(format = DateTime)]
+    pub(super) created_at: String,
+    /// The idempotency key of the change, if it had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", nullable = false)]
+    pub(super) key: Option<String>,
+}
+
+/// The schema of a balance. `balance::Balance` is a plain number and cannot have one of its own.
+pub struct Balance;
+
+impl PartialSchema for Balance {
+    fn schema() -> RefOr<Schema> {
+        whole_number(0, balance::Balance::MAX)
+            .description(Some("What a user owns, in minor units (cents): 0 to 9223372036854775807"))
+            .examples([json!(10_000)])
+            .into()
+    }
+}
+
+impl ToSchema for Balance {}
+
+impl PartialSchema for UserId {
+    fn schema() -> RefOr<Schema> {
+        whole_number(1, i64::MAX)
+            .description(Some("A user's number: 1 to 9223372036854775807"))
+            .examples([json!(UserId::FIRST.get())])
+            .into()
+    }
+}
+
+impl ToSchema for UserId {}
+
+impl PartialSchema for Amount {
+    fn schema() -> RefOr<Schema> {
+        whole_number(-i64::MAX, i64::MAX)
+            .description(Some(
+                "Minor units (cents) to add: -9223372036854775807 to 9223372036854775807. A \
+                 negative amount withdraws; 0 changes nothing and reads the balance",
+            ))
+            .examples([json!(-2)])
+            .into()
+    }
+}
+
+impl ToSchema for Amount {}
+
+/// The schema of a version, which counts a user's changes.
+pub struct Version;
+
+impl PartialSchema for Version {
+    fn schema() -> RefOr<Schema> {
+        whole_number(1, i64::MAX)
+            .description(Some("The number of a user's change: 1, 2, 3 … without a gap"))
+            .examples([json!(1)])
+            .into()
+    }
+}
+
+impl ToSchema for Version {}
+
+/// A 64-bit integer within limits.
+///
+/// Descriptions repeat limits beyond 2^53: many tools that show the document keep numbers as floats,
+/// and show `9223372036854775807` rounded.
+pub(super) fn whole_number(least: i64, most: i64) -> ObjectBuilder {
+    Object::builder()
+        .schema_type(Type::Integer)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+        .minimum(Some(least))
+        .maximum(Some(most))
+}
