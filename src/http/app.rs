@@ -1,6 +1,5 @@
-//! What handlers share: the state of the service, and the segments of a path.
+//! Shared by the handlers: the state of the service, and the values in paths and queries.
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +14,8 @@ use crate::balance::UserId;
 use crate::store::Store;
 use crate::store::readiness::Readiness;
 
-/// The state that all handlers share. Clones are cheap.
-#[derive(Clone)]
-pub struct App(Arc<Parts>);
+/// The state that all handlers share.
+pub type App = Arc<Parts>;
 
 /// The parts of an [`App`].
 pub struct Parts {
@@ -33,21 +31,6 @@ pub struct Parts {
     pub body_limit: Duration,
 }
 
-impl App {
-    /// Puts the parts together.
-    pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
-    }
-}
-
-impl Deref for App {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
-
 /// A segment of the path. It may not be UTF-8.
 pub(super) type Segment = Result<Path<String>, PathRejection>;
 
@@ -58,8 +41,11 @@ pub(super) fn text(segment: Segment) -> String {
 
 /// The user of a path such as `/users/7`.
 pub(super) fn path_user(id: Segment) -> Result<UserId, HttpError> {
-    let id = text(id);
-    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-    let number = id.parse().ok().filter(|_| digits).unwrap_or(0);
-    user_id("The user id", number)
+    user_id("The user id", positive_number("The user id", &text(id), i64::MAX)?)
+}
+
+/// A number from 1 to `most` in a path or a query, or a sentence that starts with `name`.
+pub(super) fn positive_number(name: &str, text: &str, most: i64) -> Result<i64, HttpError> {
+    let number = text.parse().ok().filter(|n| (1..=most).contains(n) && !text.starts_with('+'));
+    number.ok_or_else(|| HttpError::not_in_range(name, 1, most))
 }

@@ -1,8 +1,8 @@
 //! Reads a request's body, strictly.
 //!
 //! The sentence of a refusal names the mistake and the correct form. Money is never guessed: no
-//! float is rounded, no string is parsed as a number, no unknown or repeated member is accepted, and
-//! a JSON array is not an object.
+//! float is rounded, no string is parsed as a number, no member is ignored or given twice, and a
+//! JSON array is not an object.
 
 use std::fmt;
 use std::pin::pin;
@@ -124,7 +124,7 @@ struct Members<const N: usize> {
     names: [&'static str; N],
 }
 
-/// Reads to the end even after a mistake, because invalid JSON is reported before any other mistake.
+/// Reads to the end even after a mistake, because invalid JSON is reported first.
 impl<'de, const N: usize> Visitor<'de> for Members<N> {
     type Value = Result<[Option<&'de RawValue>; N], Problem>;
 
@@ -212,19 +212,13 @@ fn not_json(error: impl fmt::Display) -> HttpError {
 pub fn whole_number(name: &str, value: &RawValue, least: i64) -> Result<i64, HttpError> {
     // The text is valid JSON. `parse` refuses a fraction, an exponent, another type, and a number
     // out of range.
-    value.get().parse().ok().filter(|number| *number >= least).ok_or_else(|| {
-        HttpError::bad_request(format!(
-            "{name} must be a whole number from {least} to {}",
-            i64::MAX
-        ))
-    })
+    let number = value.get().parse().ok().filter(|number| *number >= least);
+    number.ok_or_else(|| HttpError::not_in_range(name, least, i64::MAX))
 }
 
 /// A user's number, or a sentence that starts with `name`.
 pub fn user_id(name: &str, number: i64) -> Result<UserId, HttpError> {
-    UserId::new(number).ok_or_else(|| {
-        HttpError::bad_request(format!("{name} must be a whole number from 1 to {}", i64::MAX))
-    })
+    UserId::new(number).ok_or_else(|| HttpError::not_in_range(name, 1, i64::MAX))
 }
 
 /// An amount of minor units, or a sentence that says what it must be.

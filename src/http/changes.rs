@@ -98,8 +98,7 @@ fn response(outcome: Outcome) -> Response<Body> {
         Decision::Refused => json(StatusCode::BAD_REQUEST, error_body(INSUFFICIENT)),
     };
     if outcome.replayed {
-        let (name, value) = key::REPLAYED;
-        response.headers_mut().insert(name, value);
+        response.headers_mut().extend([key::REPLAYED]);
     }
     response
 }

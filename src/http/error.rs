@@ -1,7 +1,7 @@
 //! The one place that maps an error to a status and a body.
 //!
-//! Every error body is exactly `{"error":"<sentence>"}`, so that equal responses are equal bytes. An
-//! error of the service is logged here, once; its response reveals nothing internal.
+//! Every error body is exactly `{"error":"<sentence>"}`, so that equal responses are equal bytes.
+//! An error of the service is logged here, once; its response reveals nothing internal.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -57,7 +57,7 @@ pub enum HttpError {
     /// The change was well-formed, but yielded no decision.
     #[error(transparent)]
     Change(#[from] ChangeError),
-    /// The database does not answer.
+    /// The database does not respond.
     #[error("The database is not ready")]
     NotReady,
 }
@@ -66,6 +66,11 @@ impl HttpError {
     /// A malformed request.
     pub fn bad_request(sentence: impl Into<Cow<'static, str>>) -> Self {
         Self::BadRequest(sentence.into())
+    }
+
+    /// A number that is missing, of another type, or out of range.
+    pub(super) fn not_in_range(name: &str, least: i64, most: i64) -> Self {
+        Self::bad_request(format!("{name} must be a whole number from {least} to {most}"))
     }
 
     /// The status of the response.
@@ -111,20 +116,16 @@ impl IntoResponse for HttpError {
         self.log();
         let status = self.status();
         let mut response = json(status, error_body(&self.to_string()));
-        let headers = response.headers_mut();
-        match status {
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
+        let (name, value) = match status {
+            StatusCode::SERVICE_UNAVAILABLE => (header::RETRY_AFTER, "1"),
+            StatusCode::UNAUTHORIZED => (header::WWW_AUTHENTICATE, "Bearer"),
             // The rest of the body has yet to arrive, so the connection cannot be reused.
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                (header::CONNECTION, "close")
             }
-            _ => {}
-        }
+            _ => return response,
+        };
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
         response
     }
 }

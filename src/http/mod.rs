@@ -1,6 +1,6 @@
 //! HTTP: turns a request into a [`Change`](crate::balance::Change), and its result into a response.
 //!
-//! [`router`] has all routes; [`server`] serves it on sockets. Handlers never see a transaction, and
+//! [`router`] has all routes; [`server`] serves it on sockets. Handlers never see a transaction.
 //! [`error`] is the one place that maps an error to a status and a body.
 //!
 //! Imports point one way: routes → handlers → [`openapi`] → [`error`] → [`wire`].
@@ -86,8 +86,8 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(metrics::show))
 }
 
-/// The routes that never require a token: a load balancer has none, and a browser sends none when it
-/// opens a page. These routes reveal nothing about any user.
+/// The routes that never require a token: a load balancer has none, and a browser that opens a page
+/// sends none. These routes reveal nothing about any user.
 fn open() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(health::alive))

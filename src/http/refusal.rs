@@ -102,8 +102,8 @@ impl Write for Refusing {
     }
 }
 
-/// The bytes to send instead, if `bytes` end with a refusal by hyper. An earlier response may precede
-/// the refusal.
+/// The bytes to send instead, if `bytes` end with a refusal by hyper. An earlier response may come
+/// before it.
 fn reworded(bytes: &[u8]) -> Option<Vec<u8>> {
     const START: &[u8] = b"HTTP/1.";
     let start = bytes.windows(START.len()).rposition(|window| window == START)?;

@@ -1,9 +1,9 @@
-//! The server: how connections come, on which thread they live, and how they go.
+//! The server: accepts connections, dispatches them to threads, and closes them at shutdown.
 //!
-//! One thread accepts, and deals the connections out in turn to as many threads as there are cores,
-//! each with a runtime of its own: a request is read and answered by one thread, and all have the
-//! same share. Compared with `SO_REUSEPORT` the deal is even, and a port that is taken is an error
-//! instead of being shared with a stranger.
+//! One thread accepts, and dispatches the connections in turn to the workers: as many threads as
+//! there are cores, each with its own runtime. So one thread serves a request from start to end,
+//! and all workers have equal shares. `SO_REUSEPORT` would share unevenly, and would share a taken
+//! port with another process, where this server reports an error.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,28 +20,28 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
-use super::connection::carry;
+use super::connection::serve;
 use super::places::{Place, Places};
 use crate::config::HttpLimits;
 
-/// How many connections the kernel keeps ready before they are accepted. tokio's own 128 would let
-/// 10,000 clients that connect at once wait for SYN retries of a second and more. The kernel caps
+/// The connections that the kernel queues until they are accepted. With tokio's default of 128,
+/// 10,000 clients that connect at once would wait a second or more for SYN retries. The kernel caps
 /// it at `somaxconn`.
 const BACKLOG: i32 = 16_384;
 
-/// A pause after an accept that failed, where closing other connections would not help.
+/// The pause after a failed accept that closing other connections would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// What is granted at the end beyond the time in which connections are closed.
-const END_SLACK: Duration = Duration::from_secs(1);
+/// The extra time at shutdown, beyond the time in which connections are closed.
+const SHUTDOWN_SLACK: Duration = Duration::from_secs(1);
 
-/// Connections on their way to one worker; then the accepting waits.
+/// The connections that are queued for one worker. Accepting waits while its queue is full.
 const INBOX: usize = 256;
 
 /// Binds and listens. A port that is taken is an error, never shared.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Lets a restart bind while connections of the last run are still in TIME_WAIT.
+    // A restart can bind while connections of the last run are still in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -49,28 +49,28 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// A connection on its way to a worker, with its place among all that may be open.
-struct Handed {
+/// A connection that waits for its worker, with its place.
+struct Accepted {
     stream: std::net::TcpStream,
     place: Place,
 }
 
-/// The threads that serve, one runtime each.
+/// The threads that serve connections, each with its own runtime.
 pub struct Workers {
-    inboxes: Vec<mpsc::Sender<Handed>>,
+    inboxes: Vec<mpsc::Sender<Accepted>>,
     threads: Vec<thread::JoinHandle<()>>,
-    /// Closed when no thread has a connection any more.
+    /// Reports when no worker has a connection left: every worker has then dropped its receiver.
     serving: watch::Sender<()>,
-    /// Dropped to let them close what they have.
+    /// Dropped to let the workers close their resources.
     closing: watch::Sender<()>,
 }
 
 impl Workers {
-    /// Starts `count` threads. Each calls `make` with its number, on its own runtime, for the routes
-    /// that it serves and for what it has to close at the end.
+    /// Starts `count` threads. Each calls `make` with its number, on its own runtime, and gets the
+    /// routes and a future that closes their resources at shutdown.
     ///
     /// # Errors
-    /// The first error of any `make`; the other threads end.
+    /// The first error of any `make`. The other threads then end.
     pub async fn start<M, F, C, E>(count: u32, limits: HttpLimits, make: M) -> Result<Self, E>
     where
         M: Fn(u32) -> F + Clone + Send + 'static,
@@ -81,14 +81,14 @@ impl Workers {
         let (serving, closing) = (watch::Sender::new(()), watch::Sender::new(()));
         let mut workers = Self { inboxes: Vec::new(), threads: Vec::new(), serving, closing };
         for number in 0..count {
-            let (inbox, handed) = mpsc::channel(INBOX);
+            let (inbox, accepted) = mpsc::channel(INBOX);
             let (ready, started) = oneshot::channel();
             let make = make.clone();
             let phases = Phases {
                 serving: workers.serving.subscribe(),
                 closing: workers.closing.subscribe(),
             };
-            let work = move || worker(make(number), handed, limits, ready, phases);
+            let work = move || worker(make(number), accepted, limits, ready, phases);
             let name = format!("http-{number}");
             workers.threads.push(thread::Builder::new().name(name).spawn(work)?);
             workers.inboxes.push(inbox);
@@ -97,8 +97,8 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Accepts until `stop` resolves. Then the requests in flight finish, for `limits.drain` at most,
-    /// and everything is closed.
+    /// Accepts connections until `stop` resolves. Then the requests in flight may finish within
+    /// `limits.drain`, and everything is closed.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -107,21 +107,21 @@ impl Workers {
     ) {
         let places = Places::new(limits.connections);
         tokio::select! {
-            () = deal(&listener, places, &self.inboxes) => {}
+            () = dispatch(&listener, places, &self.inboxes) => {}
             () = stop => {}
         }
         drop(listener);
-        // This is how the workers learn of the end.
+        // Closed inboxes tell the workers to shut down.
         drop(self.inboxes);
-        // A thread may use what belongs to another one until its own last connection is closed. Each
-        // ends that by itself, in the same time.
-        if timeout(limits.drain + END_SLACK, self.serving.closed()).await.is_err() {
+        // A worker may use another one's resources until its own last connection is closed. Every
+        // worker closes its own connections within the same time.
+        if timeout(limits.drain + SHUTDOWN_SLACK, self.serving.closed()).await.is_err() {
             warn!("a thread did not end its connections in time");
         }
         drop(self.closing);
         let joining =
             self.threads.into_iter().map(|thread| tokio::task::spawn_blocking(|| thread.join()));
-        match timeout(3 * END_SLACK, join_all(joining)).await {
+        match timeout(3 * SHUTDOWN_SLACK, join_all(joining)).await {
             Ok(joined) if joined.iter().all(|joined| matches!(joined, Ok(Ok(())))) => {}
             Ok(_) => error!("a worker panicked"),
             Err(_) => error!("a worker did not end in time"),
@@ -129,15 +129,15 @@ impl Workers {
     }
 }
 
-/// One connection after the other to one worker after the other. Never ends.
-async fn deal(listener: &TcpListener, mut places: Places, inboxes: &[mpsc::Sender<Handed>]) {
+/// Sends each connection to the next worker in turn. Never returns.
+async fn dispatch(listener: &TcpListener, mut places: Places, inboxes: &[mpsc::Sender<Accepted>]) {
     for inbox in inboxes.iter().cycle() {
-        // In this order, so that nobody leaves before somebody else has come.
+        // In this order, so that no connection is closed before another one has come.
         let stream = accept(listener, &mut places).await;
         let place = places.take().await;
         match stream.into_std() {
-            // A worker that panicked has lost its connections; it gets no more.
-            Ok(stream) => drop(inbox.send(Handed { stream, place }).await),
+            // A worker that panicked has lost its connections and gets no more.
+            Ok(stream) => drop(inbox.send(Accepted { stream, place }).await),
             Err(error) => warn!(%error, "cannot hand a connection over"),
         }
     }
@@ -162,7 +162,7 @@ async fn accept(listener: &TcpListener, places: &mut Places) -> TcpStream {
     }
 }
 
-/// File descriptors above all.
+/// Above all, file descriptors.
 fn lacks_what_connections_hold(error: &io::Error) -> bool {
     let number = Errno::from_io_error(error);
     matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
@@ -173,18 +173,18 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-/// How a thread and the others tell each other how far they are.
+/// Tells the workers and [`Workers::serve`] how far the shutdown is.
 struct Phases {
-    /// Dropped with its last connection.
+    /// Dropped after the worker's last connection.
     serving: watch::Receiver<()>,
-    /// Closed when nobody has a connection any more.
+    /// Closed when no worker has a connection left.
     closing: watch::Receiver<()>,
 }
 
-/// A worker's thread, from its runtime to the end of its last connection.
+/// A worker's thread: makes its routes, serves its connections, and closes its resources.
 fn worker<C: Future<Output = ()>, E: From<io::Error>>(
     making: impl Future<Output = Result<(Router, C), E>>,
-    handed: mpsc::Receiver<Handed>,
+    accepted: mpsc::Receiver<Accepted>,
     limits: HttpLimits,
     ready: oneshot::Sender<Result<(), E>>,
     mut phases: Phases,
@@ -197,33 +197,32 @@ fn worker<C: Future<Output = ()>, E: From<io::Error>>(
         match making.await {
             Ok((router, close)) => {
                 drop(ready.send(Ok(())));
-                carry_all(handed, &router, limits).await;
+                serve_all(accepted, &router, limits).await;
                 drop(router);
                 drop(phases.serving);
-                // An error is what is waited for: the other side is gone.
+                // The sender signals by being dropped, which is an error here.
                 let _ = phases.closing.changed().await;
                 close.await;
             }
             Err(error) => drop(ready.send(Err(error))),
         }
     });
-    // A look-up of a host's name runs on a thread that nothing can stop; it is not waited for.
+    // Does not wait for a look-up of a host's name: its thread cannot be stopped.
     runtime.shutdown_background();
 }
 
-async fn carry_all(mut handed: mpsc::Receiver<Handed>, router: &Router, limits: HttpLimits) {
-    // Every connection holds a receiver: that is how it learns of the end, and how its own end
-    // is learned of.
-    let (open, end) = watch::channel(());
-    while let Some(Handed { stream, place }) = handed.recv().await {
+async fn serve_all(mut accepted: mpsc::Receiver<Accepted>, router: &Router, limits: HttpLimits) {
+    // The receiver signals shutdown; dropping it reports that the connection has closed.
+    let (open, shutdown) = watch::channel(());
+    while let Some(Accepted { stream, place }) = accepted.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
-                tokio::spawn(carry(place, stream, router.clone(), limits.read, end.clone()));
+                tokio::spawn(serve(place, stream, router.clone(), limits.read, shutdown.clone()));
             }
             Err(error) => warn!(%error, "cannot take a connection over"),
         }
     }
-    drop(end);
+    drop(shutdown);
     open.send_replace(());
     if timeout(limits.drain, open.closed()).await.is_err() {
         warn!("connections were still open at the end of the drain time");

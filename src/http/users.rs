@@ -5,7 +5,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
 use serde::Serialize;
 
-use super::app::{App, Segment, path_user};
+use super::app::{App, Segment, path_user, positive_number};
 use super::body::{members, read_json, whole_number};
 use super::error::HttpError;
 use super::key;
@@ -42,8 +42,7 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
         headers.insert(header::LOCATION, location);
     }
     if created.replayed {
-        let (name, value) = key::REPLAYED;
-        headers.insert(name, value);
+        headers.extend([key::REPLAYED]);
     }
     Ok(response)
 }
@@ -119,18 +118,10 @@ impl Page {
             if slot.is_some() {
                 return Err(HttpError::bad_request(format!("{name} must not be given twice")));
             }
-            *slot = Some(number(name, value, most)?);
+            *slot = Some(positive_number(name, value, most)?);
         }
         Ok(Self { limit: limit.unwrap_or(PAGE_DEFAULT), before: before.unwrap_or(i64::MAX) })
     }
-}
-
-fn number(name: &str, value: &str, most: i64) -> Result<i64, HttpError> {
-    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|number| digits && (1..=most).contains(number));
-    number.ok_or_else(|| {
-        HttpError::bad_request(format!("{name} must be a whole number from 1 to {most}"))
-    })
 }
 
 #[cfg(test)]

@@ -95,8 +95,6 @@ impl PartialSchema for Balance {
     }
 }
 
-impl ToSchema for Balance {}
-
 impl PartialSchema for UserId {
     fn schema() -> RefOr<Schema> {
         whole_number(1, i64::MAX)
@@ -105,8 +103,6 @@ impl PartialSchema for UserId {
             .into()
     }
 }
-
-impl ToSchema for UserId {}
 
 impl PartialSchema for Amount {
     fn schema() -> RefOr<Schema> {
@@ -120,8 +116,6 @@ impl PartialSchema for Amount {
     }
 }
 
-impl ToSchema for Amount {}
-
 /// The schema of a version, which counts a user's changes.
 pub struct Version;
 
@@ -134,12 +128,15 @@ impl PartialSchema for Version {
     }
 }
 
+impl ToSchema for Balance {}
+impl ToSchema for UserId {}
+impl ToSchema for Amount {}
 impl ToSchema for Version {}
 
 /// A 64-bit integer within limits.
 ///
-/// Descriptions repeat limits beyond 2^53: many tools that show the document keep numbers as floats,
-/// and show `9223372036854775807` rounded.
+/// A limit beyond 2^53 is in the description as well, because many tools that show the document
+/// round it to a float.
 pub(super) fn whole_number(least: i64, most: i64) -> ObjectBuilder {
     Object::builder()
         .schema_type(Type::Integer)

@@ -12,8 +12,8 @@ function limitsAsText(response) {
   return response;
 }
 
-// What the service answers: shown as it came. Swagger UI would read JSON and write it again.
-const AnswersAsTheyCame = () => ({
+// Shows response bodies unchanged. Swagger UI would parse JSON and serialize it again.
+const UnchangedResponses = () => ({
   wrapComponents: {
     responseBody: (Original, system) => (props) =>
       system.React.createElement(Original, { ...props, contentType: "text/plain" }),
@@ -27,7 +27,7 @@ SwaggerUIBundle({
   displayRequestDuration: true,
   showExtensions: true,
   responseInterceptor: limitsAsText,
-  plugins: [AnswersAsTheyCame],
+  plugins: [UnchangedResponses],
   // Otherwise a server elsewhere is asked whether the document is valid.
   validatorUrl: null,
 });

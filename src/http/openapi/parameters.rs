@@ -2,10 +2,10 @@
 
 use serde_json::json;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{Ref, RefOr, Required, Schema};
 use utoipa::{IntoParams, ToSchema};
 
+use super::schemas::string;
 use crate::approach;
 use crate::balance::{Key, UserId};
 use crate::http::wire::{DOCS_FILES, PAGE_DEFAULT, PAGE_MAX, whole_number};
@@ -15,9 +15,8 @@ pub struct ApproachName;
 
 impl IntoParams for ApproachName {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let names = ObjectBuilder::from(Object::with_type(Type::String))
-            .enum_values(Some(approach::names()))
-            .examples([json!(approach::DEFAULT)]);
+        let names =
+            string().enum_values(Some(approach::names())).examples([json!(approach::DEFAULT)]);
         vec![in_path("approach", "The approach that applies the change", names)]
     }
 }
@@ -37,8 +36,7 @@ pub struct DocsFile;
 
 impl IntoParams for DocsFile {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let names = ObjectBuilder::from(Object::with_type(Type::String))
-            .enum_values(Some(DOCS_FILES.map(|(name, _)| name)));
+        let names = string().enum_values(Some(DOCS_FILES.map(|(name, _)| name)));
         vec![in_path("file", "A file that the page needs", names)]
     }
 }
@@ -71,7 +69,7 @@ pub struct IdempotencyKey;
 
 impl IntoParams for IdempotencyKey {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let key = ObjectBuilder::from(Object::with_type(Type::String))
+        let key = string()
             .min_length(Some(1))
             // Two quotes, and a backslash before every character.
             .max_length(Some(2 * Key::LENGTH_MAX + 2))
@@ -81,8 +79,8 @@ impl IntoParams for IdempotencyKey {
             optional("Idempotency-Key", ParameterIn::Header)
                 .description(Some(format!(
                     "With a key, a request takes effect at most once, however often it is sent; \
-                     later responses replay the first one. 1 to {} visible ASCII characters, bare \
-                     or as a string in double quotes, in which `\\` precedes `\"` and `\\`. At most \
+                     later responses replay the first. 1 to {} visible ASCII characters, bare or \
+                     as a string in double quotes, in which `\\` precedes `\"` and `\\`. At most \
                      one such header. Without a key, two equal requests take effect twice.",
                     Key::LENGTH_MAX
                 )))

@@ -1,6 +1,7 @@
 //! The schemas of the bodies that the service reads or writes without a type of its own.
 
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use crate::balance::{Amount, UserId};
 use crate::http::wire::Balance;
@@ -35,7 +36,7 @@ pub struct ChangeOfBalance {
 #[derive(ToSchema)]
 #[schema(examples(json!({ "balance": 10_000 })))]
 pub struct NewUser {
-    /// The opening balance; 0 where it is missing or null.
+    /// The opening balance; 0 if it is missing or null.
     pub balance: Option<Balance>,
 }
 
@@ -51,4 +52,9 @@ pub struct NewBalance {
 pub struct Status {
     /// The state that was checked.
     pub status: String,
+}
+
+/// A string.
+pub(super) fn string() -> ObjectBuilder {
+    ObjectBuilder::from(Object::with_type(Type::String))
 }

@@ -1,12 +1,12 @@
-//! Places for connections, and which connections leave when none is free.
+//! Limits the open connections, and closes idle ones when no place is free.
 //!
-//! A limited number of connections may be open. When one more comes, those that have rested longest
-//! are asked to leave: silent ones, ones with half a head, ones kept alive between two requests, ones
-//! whose client does not take its last answer. So nobody can lock others out by holding connections.
-//! A connection that answers a request stays.
+//! When a connection comes and no place is free, those that were idle longest are asked to leave.
+//! An idle connection is silent, has sent half a head, is kept alive between two requests, or has a
+//! client that does not read the last response. So no client can lock others out by holding
+//! connections. A connection that is serving a request stays.
 //!
-//! The loop that accepts connections owns [`Places`]; each connection holds its [`Place`]. A request
-//! costs no more than two stores into its own [`Pause`].
+//! The accepting loop owns [`Places`]; each connection holds its [`Place`]. An HTTP request costs
+//! two stores into its connection's own [`Pause`].
 
 mod place;
 #[cfg(test)]
@@ -23,33 +23,33 @@ use self::place::{Pause, Shared};
 
 pub(super) use self::place::Place;
 
-/// After this time without a change, more connections are asked to leave. None of them may have
-/// rested at the last attempt, or a busy thread has not come to close them yet.
+/// The time without a change after which more connections are asked to leave. Perhaps none was idle
+/// at the last attempt, or a busy thread has not closed them yet.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The most connections that are asked to leave at once. More than one, so that a flood of new
-/// connections need not wait for each of them.
+/// connections does not wait for one after the other.
 const ASKED_MAX: usize = 64;
 
-/// One connection in so many is asked to leave at once.
+/// One in this many connections is asked to leave at once.
 const ASKED_SHARE: usize = 64;
 
-/// A shortage is logged no more often than this.
+/// The shortest time between two log lines about a shortage.
 const WARNING_PERIOD: Duration = Duration::from_secs(10);
 
-/// All places, and the connections that have taken them.
+/// All places, and the connections that hold them.
 pub(super) struct Places {
     shared: Arc<Shared>,
-    /// The zero of all [`Pause`]s, so that they can be compared.
+    /// The common time zero of all [`Pause`]s, so that they can be compared.
     started: Instant,
-    /// Ordered by when they opened. Closed ones stay until the next sweep.
+    /// In the order in which they opened. A closed one stays until the next sweep.
     open: Vec<Weak<Pause>>,
-    /// The length of `open` at which it is swept: what a sweep costs is paid by those who came since.
+    /// The length of `open` that starts a sweep. The connections since the last sweep pay for it.
     sweep_at: usize,
-    /// What is left of the last search, longest pause first. It remains right: connections that are
-    /// not in it began to rest later, and one that was used since has another `began`.
-    resting: vec::IntoIter<(u64, Weak<Pause>)>,
-    /// Connections that were asked to leave, and have neither closed nor declined yet.
+    /// The rest of the last search, longest pause first. It stays valid: connections not in it
+    /// became idle later, and one that was used since has another `began`.
+    idle: vec::IntoIter<(u64, Weak<Pause>)>,
+    /// Connections that were asked to leave and have neither closed nor declined yet.
     asked: Vec<Weak<Pause>>,
     warned: Option<Instant>,
 }
@@ -61,15 +61,15 @@ impl Places {
             started: Instant::now(),
             open: Vec::new(),
             sweep_at: ASKED_MAX,
-            resting: Vec::new().into_iter(),
+            idle: Vec::new().into_iter(),
             asked: Vec::new(),
             warned: None,
         }
     }
 
-    /// Takes a place, and makes room for it where none is free.
+    /// Takes a place. Makes room first if none is free.
     pub(super) async fn take(&mut self) -> Place {
-        // Nobody else takes places, so one that is free stays free.
+        // Nothing else takes places, so a free place stays free.
         while !self.shared.has_free() {
             if self.may_warn() {
                 warn!("MAX_CONNECTIONS are open: closing those that have rested longest");
@@ -84,8 +84,8 @@ impl Places {
         place
     }
 
-    /// Asks connections to leave, and waits for one of them, but not for long: they may all be
-    /// answering requests.
+    /// Asks connections to leave, and waits for one of them. The wait is short, because all of them
+    /// may be serving requests.
     pub(super) async fn make_room(&mut self) {
         self.asked.retain(|pause| pause.upgrade().is_some_and(|pause| pause.is_asked()));
         if self.asked.is_empty() {
@@ -109,7 +109,7 @@ impl Places {
         let count = (self.open.len() / ASKED_SHARE).clamp(1, ASKED_MAX);
         let mut has_searched = false;
         while self.asked.len() < count {
-            if let Some((began, pause)) = self.resting.next() {
+            if let Some((began, pause)) = self.idle.next() {
                 if pause.upgrade().is_some_and(|pause| pause.ask_to_leave(began)) {
                     self.asked.push(pause);
                 }
@@ -124,16 +124,16 @@ impl Places {
 
     fn search(&mut self) {
         self.sweep();
-        let resting = self.open.iter().filter_map(|weak| {
+        let idle = self.open.iter().filter_map(|weak| {
             let pause = weak.upgrade()?;
-            // One that was asked leaves as soon as its thread gets to it: no need to ask again.
+            // A connection that was asked leaves when its thread polls it: do not ask again.
             let began = pause.began().filter(|_| !pause.is_asked())?;
             Some((began, Weak::clone(weak)))
         });
-        let mut resting: Vec<_> = resting.collect();
-        // Stable: of equal ones the connection that opened first leaves first.
-        resting.sort_by_key(|(began, _)| *began);
-        self.resting = resting.into_iter();
+        let mut idle: Vec<_> = idle.collect();
+        // The sort is stable: of equal pauses, the connection that opened first leaves first.
+        idle.sort_by_key(|(began, _)| *began);
+        self.idle = idle.into_iter();
     }
 
     fn sweep(&mut self) {

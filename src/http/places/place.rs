@@ -1,4 +1,4 @@
-//! One connection's part: its place, and since when it rests.
+//! The place of one connection, and the start of its pause.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// What places and connections know of each other.
+/// The state that all places share.
 pub(super) struct Shared {
     free: AtomicUsize,
-    /// A connection has closed, or has declined to.
+    /// Notified when a connection has closed or declined.
     changed: Notify,
 }
 
@@ -26,33 +26,32 @@ impl Shared {
         self.free.load(Ordering::Acquire) > 0
     }
 
-    /// Resolves once a connection has closed or declined since the last call.
+    /// Resolves if a connection has closed or declined since the last call, or when one does.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 }
 
-/// The place of one connection. It is free again when this is dropped, so the socket must be closed
-/// before.
+/// The place of one connection. Dropping it frees the place, so the socket must be closed before.
 pub(in crate::http) struct Place {
     pause: Arc<Pause>,
     shared: Arc<Shared>,
 }
 
 impl Place {
-    /// Takes a place that is free, for a connection that rests from now on.
+    /// Takes a free place for a connection that is idle from now on.
     pub(super) fn take(shared: &Arc<Shared>, started: Instant) -> Self {
         shared.free.fetch_sub(1, Ordering::Relaxed);
         Self { pause: Arc::new(Pause::begin(started)), shared: Arc::clone(shared) }
     }
 
-    /// Since when the connection rests.
+    /// The connection's pause.
     pub(in crate::http) fn pause(&self) -> &Arc<Pause> {
         &self.pause
     }
 
-    /// Lets a request to leave wake the current task. Once is enough: [`is_to_leave`] renews it. Is
-    /// always ready.
+    /// Registers the current task, so that a request to leave wakes it. Once is enough, because
+    /// [`is_to_leave`] renews it. Always ready.
     ///
     /// [`is_to_leave`]: Self::is_to_leave
     pub(in crate::http) fn listen(&self, context: &Context<'_>) -> Poll<()> {
@@ -60,7 +59,7 @@ impl Place {
         Poll::Ready(())
     }
 
-    /// Resolves when the connection is to leave.
+    /// Resolves when the connection has to leave.
     pub(in crate::http) async fn until_asked_to_leave(&self) {
         poll_fn(|context| {
             let _ = self.listen(context);
@@ -69,16 +68,16 @@ impl Place {
         .await;
     }
 
-    /// Whether the connection was asked to leave and has rested since before that. If it was used
-    /// in the meantime, it declines.
+    /// Whether the connection was asked to leave and has been idle ever since. Declines if the
+    /// connection was used in the meantime.
     pub(in crate::http) fn is_to_leave(&self, context: &Context<'_>) -> bool {
         let Pause { asked, began, .. } = &*self.pause;
         let asked_at = asked.load(Ordering::Acquire);
         if asked_at == NOT_ASKED || asked_at == began.load(Ordering::Relaxed) {
             return asked_at != NOT_ASKED;
         }
-        // The last request has taken the waker away. This comes first, so that the next request,
-        // which may come at once, finds it.
+        // The last request to leave has taken the waker. Renew it before declining, because the
+        // next such request may come right after that.
         let _ = self.listen(context);
         if asked.compare_exchange(asked_at, NOT_ASKED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         {
@@ -90,7 +89,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Before the place is free: whoever takes it must not wait for this connection once more.
+        // Before the place is free, so that its next taker does not wait for this connection again.
         self.pause.asked.store(NOT_ASKED, Ordering::Release);
         self.pause.interrupt();
         self.shared.free.fetch_add(1, Ordering::Release);
@@ -98,13 +97,13 @@ impl Drop for Place {
     }
 }
 
-/// Since when a connection has nothing to answer: the time in which the next request's head has to
-/// arrive, and the last answer has to be taken.
+/// The time since a connection last served a request. In this time the client has to read the last
+/// response and send the next request's head.
 pub(in crate::http) struct Pause {
     started: Instant,
-    /// In microseconds after that; [`BUSY`] while a request is answered.
+    /// In microseconds after `started`; [`BUSY`] while a request is served.
     began: AtomicU64,
-    /// The beginning of the pause for which the connection was asked to leave, or [`NOT_ASKED`].
+    /// The beginning of the pause in which the connection was asked to leave, or [`NOT_ASKED`].
     asked: AtomicU64,
     waker: AtomicWaker,
 }
@@ -124,18 +123,18 @@ impl Pause {
         pause
     }
 
-    /// A request has arrived.
+    /// Ends the pause: a request has arrived.
     pub(in crate::http) fn interrupt(&self) {
         self.began.store(BUSY, Ordering::Relaxed);
     }
 
-    /// It is answered.
+    /// Begins a new pause: the response is ready.
     pub(in crate::http) fn resume(&self) {
         let began = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(BUSY - 1);
         self.began.store(began, Ordering::Relaxed);
     }
 
-    /// When a pause of at most `limit` is over; for a busy connection, when it would be if it began
+    /// The time at which the pause reaches `limit`. A busy connection counts as if its pause began
     /// now.
     pub(in crate::http) fn ends(&self, limit: Duration) -> Instant {
         match self.began.load(Ordering::Relaxed) {
@@ -144,7 +143,7 @@ impl Pause {
         }
     }
 
-    /// Asks the connection to leave, unless this is another pause by now.
+    /// Asks the connection to leave, unless another pause has begun since.
     pub(super) fn ask_to_leave(&self, began: u64) -> bool {
         let is_the_same = self.began.load(Ordering::Relaxed) == began;
         if is_the_same {
@@ -154,7 +153,7 @@ impl Pause {
         is_the_same
     }
 
-    /// When it began, in microseconds; nothing while a request is answered.
+    /// When the pause began, in microseconds; `None` while a request is served.
     pub(super) fn began(&self) -> Option<u64> {
         Some(self.began.load(Ordering::Relaxed)).filter(|began| *began != BUSY)
     }

@@ -7,7 +7,7 @@ use tokio::time::advance;
 
 use super::*;
 
-/// So many connections, each of which opened a millisecond after the one before it.
+/// Opens `count` connections, a millisecond after each other.
 async fn opened(places: &mut Places, count: usize) -> Vec<Place> {
     let mut all = Vec::new();
     for _ in 0..count {
@@ -31,13 +31,13 @@ async fn one_connection_in_64_is_asked_to_leave_at_once_and_busy_ones_are_not() 
     let mut taking = Box::pin(places.take());
     assert!(poll_immediate(&mut taking).await.is_none());
     assert_eq!(asked(&open), [0, 3, 4]);
-    // They are waited for.
+    // A place waits for these before it asks others.
     assert!(poll_immediate(&mut taking).await.is_none());
     assert_eq!(asked(&open), [0, 3, 4]);
     open.remove(3);
     let place = poll_immediate(&mut taking).await.expect("a place is free");
     drop(taking);
-    // Two more are still on their way.
+    // Two more have yet to leave.
     assert!(poll_immediate(pin!(places.take())).await.is_none());
     assert_eq!(asked(&open), [0, 3]);
     drop(place);
@@ -56,7 +56,7 @@ async fn others_are_asked_when_those_that_were_do_not_leave() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_used_in_the_meantime_declines_and_the_next_is_asked_at_once() {
+async fn a_connection_that_was_used_in_the_meantime_declines_and_the_next_is_asked_at_once() {
     let mut places = Places::new(3);
     let open = opened(&mut places, 3).await;
     let mut taking = Box::pin(places.take());
@@ -73,7 +73,7 @@ async fn one_that_was_used_in_the_meantime_declines_and_the_next_is_asked_at_onc
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_used_since_the_last_search_is_passed_over() {
+async fn a_connection_that_was_used_since_the_last_search_is_skipped() {
     let mut places = Places::new(4);
     let mut open = opened(&mut places, 4).await;
     let mut taking = Box::pin(places.take());
@@ -84,7 +84,7 @@ async fn one_that_was_used_since_the_last_search_is_passed_over() {
     drop(open.remove(0));
     open.push(poll_immediate(&mut taking).await.expect("a place is free"));
     drop(taking);
-    // Number 0 is gone: these are 3, then 2, then the latest. 1 is busy.
+    // Number 0 is gone and 1 is busy: 3 is asked first, then 2, then the latest.
     let mut taking = Box::pin(places.take());
     for expected in [vec![2], vec![1, 2], vec![1, 2, 3]] {
         assert!(poll_immediate(&mut taking).await.is_none());
@@ -100,7 +100,7 @@ async fn a_place_that_is_free_again_is_not_waited_for() {
     let pause = Arc::clone(place.pause());
     assert!(poll_immediate(pin!(places.take())).await.is_none());
     assert!(pause.is_asked());
-    // Its thread may hold the rest of it for a while.
+    // Its thread may hold the pause for a while longer.
     drop(place);
     let next = places.take().await;
     assert!(poll_immediate(pin!(places.take())).await.is_none());

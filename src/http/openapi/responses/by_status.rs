@@ -14,7 +14,7 @@ use utoipa::openapi::{Content, Ref, RefOr, Response};
 
 use crate::balance::ChangeError;
 use crate::http::error::HttpError;
-use crate::http::openapi::schemas::Error;
+use crate::http::openapi::schemas::{Error, string};
 use crate::http::wire::JSON;
 
 /// Responses as a document has them.
@@ -124,11 +124,6 @@ pub(super) fn always(description: &str, schema: ObjectBuilder) -> Header {
         // OpenAPI has this member, but the builder has no method for it.
         .extensions(Some(Extensions::from_iter([("required", true)])))
         .build()
-}
-
-/// A string.
-pub(super) fn string() -> ObjectBuilder {
-    ObjectBuilder::from(Object::with_type(Type::String))
 }
 
 /// A string with one possible value.

@@ -12,8 +12,8 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{Object, Type};
 use utoipa::{IntoResponses, ToSchema};
 
-use self::by_status::{ByStatus, Responses, always, one_of, string};
-use super::schemas::{NewBalance, Status};
+use self::by_status::{ByStatus, Responses, always, one_of};
+use super::schemas::{NewBalance, Status, string};
 use crate::balance::ChangeError;
 use crate::http::error::HttpError;
 use crate::http::wire::{
