@@ -4,7 +4,7 @@
 //! concurrently: several ways to apply a change, side by side behind one contract.
 //!
 //! # Reading order
-//! 1. [`balance`]: what a change is and what its outcomes are. Knows neither HTTP nor SQL.
+//! 1. [`ledger`]: what a change is and what its outcomes are. Knows neither HTTP nor SQL.
 //! 2. [`approach`]: the ways to apply a change, each with the argument why it is exact.
 //! 3. [`store`]: sessions, migrations, and what a failure of the database means.
 //! 4. [`http`]: turns a request into a change, and the result into a response.
@@ -15,11 +15,11 @@
 //! 9. [`commands`]: the subcommands of the executable.
 
 pub mod approach;
-pub mod balance;
 pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod http;
+pub mod ledger;
 pub mod metrics;
 pub mod service;
 pub mod store;

@@ -10,13 +10,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::balance::{ChangeError, Decision, Outcome};
+use crate::ledger::{ChangeError, Decision, Outcome};
 
 /// The counters of a service. All of its threads share them.
 pub struct Metrics {
     registry: Registry,
     changes: Family<ChangeLabels, Counter>,
-    tries: Family<ApproachLabel, Counter>,
+    retries: Family<ApproachLabel, Counter>,
     batches: Histogram,
     queued: Gauge,
 }
@@ -35,7 +35,7 @@ struct ChangeLabels {
 impl Default for Metrics {
     fn default() -> Self {
         let changes = Family::default();
-        let tries = Family::default();
+        let retries = Family::default();
         let batches = Histogram::new(exponential_buckets(1.0, 2.0, 12));
         let queued = Gauge::default();
         let mut registry = Registry::with_prefix("plimsoll");
@@ -44,14 +44,18 @@ impl Default for Metrics {
             "Changes that were decided on, by how they ended",
             changes.clone(),
         );
-        registry.register("tries_repeated", "Tries of a change beyond its first", tries.clone());
+        registry.register(
+            "tries_repeated",
+            "Attempts of a change beyond its first",
+            retries.clone(),
+        );
         registry.register("batch_changes", "Changes in a batch of batched", batches.clone());
         registry.register(
             "lane_queue",
             "Changes that wait in the lanes of batched",
             queued.clone(),
         );
-        Self { registry, changes, tries, batches, queued }
+        Self { registry, changes, retries, batches, queued }
     }
 }
 
@@ -65,9 +69,9 @@ impl Metrics {
     }
 
     /// The counters of one approach, which are then at zero and not absent.
-    pub(crate) fn of(&self, approach: &'static str) -> Tally {
+    pub(crate) fn of(&self, approach: &'static str) -> ApproachCounters {
         let counter = |end| self.changes.get_or_create_owned(&ChangeLabels { approach, end });
-        Tally {
+        ApproachCounters {
             accepted: counter("accepted"),
             refused: counter("refused"),
             replayed: counter("replayed"),
@@ -75,19 +79,19 @@ impl Metrics {
             not_applied: counter("not_applied"),
             unknown: counter("unknown"),
             failed: counter("failed"),
-            tries_repeated: self.tries.get_or_create_owned(&ApproachLabel { approach }),
+            retries: self.retries.get_or_create_owned(&ApproachLabel { approach }),
         }
     }
 
     /// What the lanes of that approach count themselves.
-    pub(crate) fn of_lanes(&self, approach: &'static str) -> LaneTally {
-        let tries_repeated = self.of(approach).tries_repeated;
-        LaneTally { batches: self.batches.clone(), tries_repeated }
+    pub(crate) fn of_lanes(&self, approach: &'static str) -> LaneCounters {
+        let retries = self.of(approach).retries;
+        LaneCounters { batches: self.batches.clone(), retries }
     }
 }
 
 /// The counters of one approach, looked up once.
-pub(crate) struct Tally {
+pub(crate) struct ApproachCounters {
     accepted: Counter,
     refused: Counter,
     /// An old outcome was answered again.
@@ -97,23 +101,23 @@ pub(crate) struct Tally {
     not_applied: Counter,
     unknown: Counter,
     failed: Counter,
-    /// Tries of a change beyond its first.
-    pub(crate) tries_repeated: Counter,
+    /// Attempts of a change beyond its first.
+    pub(crate) retries: Counter,
 }
 
 /// The counters of the lanes.
 #[derive(Clone)]
-pub(crate) struct LaneTally {
+pub(crate) struct LaneCounters {
     /// How many changes were in each batch.
     pub(crate) batches: Histogram,
     /// Changes that are sent again, after a lost connection or a lost race.
-    pub(crate) tries_repeated: Counter,
+    pub(crate) retries: Counter,
 }
 
-impl Tally {
-    /// A change ended so.
-    pub(crate) fn count(&self, end: &Result<Outcome, ChangeError>) {
-        let counter = match end {
+impl ApproachCounters {
+    /// Counts one change by its outcome.
+    pub(crate) fn count(&self, outcome: &Result<Outcome, ChangeError>) {
+        let counter = match outcome {
             Ok(Outcome { replayed: true, .. }) => &self.replayed,
             Ok(Outcome { decision: Decision::Accepted(_), .. }) => &self.accepted,
             Ok(Outcome { decision: Decision::Refused, .. }) => &self.refused,

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 use tracing::info;
 
-use crate::approach::{Approaches, Shared};
+use crate::approach::registry::{Approaches, Shared};
 use crate::cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};
 use crate::http::{self, App, Parts, auth::Tokens, server, server::Workers};

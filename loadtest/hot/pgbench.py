@@ -35,10 +35,11 @@ def run(postgres: Postgres, script: Path, clients: int, seconds: int) -> float:
 def statement_of_self(root: Path) -> str:
     """The approach's SQL from its source, with pgbench's variables for its parameters."""
     source = (root / "src/approach/guarded_update.rs").read_text()
-    body = source.split("async fn without_key", 1)[-1]
-    found = re.search(r'query_as\(\s*"([^"]*)"', body)
+    found = re.search(r'const WITHOUT_KEY: &str = r"([^"]*)"', source)
     if not found or "UPDATE users" not in found.group(1):
         raise Failed("the statement in src/approach/guarded_update.rs is not understood")
-    # In Rust, a backslash at the end of a line removes the line break and the blanks after it.
-    sql = re.sub(r"\\\n\s*", "", found.group(1))
-    return sql.replace("$1", ":amount").replace("$2", ":user") + ";\n"
+    parameters = {"$1": ":amount", "$2": ":user", "$3": "NULL::text"}
+    sql = found.group(1)
+    for parameter, value in parameters.items():
+        sql = sql.replace(parameter, value)
+    return sql + ";\n"

@@ -5,28 +5,32 @@
 //! ```sql
 //! UPDATE users SET balance = balance + $1, … WHERE id = $2 AND balance + $1 >= 0 RETURNING balance
 //! ```
-//! The same statement inserts the journal row and, where there is one, the key with what came of
-//! it; a key that was used before switches the update off and is answered instead.
+//! The same statement inserts the journal row and, where the change has a key, the key with its
+//! outcome. A key that was used before disables the update, and its stored outcome is returned.
 //!
 //! # Why it is exact
 //! The check and the write are one statement on one row. Under READ COMMITTED a statement that
-//! finds the row locked waits, and then checks its `WHERE` again on the version that was committed
-//! meanwhile; so of all statements that want the row, each decides on the result of the one before.
-//! What it returns is the balance that it wrote itself. Where it returns nothing, the guard was
+//! finds the row locked waits. It then evaluates its `WHERE` again on the version that was committed
+//! meanwhile. So of all statements that want the row, each decides on the result of the one before.
+//! The balance it returns is the balance that it wrote itself. Where it returns none, the guard was
 //! false, either on the snapshot of the statement or on the version it waited for: true at a moment
 //! between request and answer.
 //!
-//! The look-up of the key sees the snapshot, so it can miss one that was used meanwhile. Then the
-//! insert of the key breaks the primary key, everything is rolled back, and the next try finds it.
-//! Order of locks: the user's row, then the key.
+//! The upper bound stands in the same `WHERE`. A sum beyond 63 bits raises 22003, which rolls the
+//! statement back, so "out of range" is never mistaken for "refused". The database may evaluate both
+//! conditions of a refused change: a withdrawal makes the sum smaller, so it cannot raise the error.
 //!
-//! # Unknown user or no money?
-//! Both touch no row. The second arm of the `UNION ALL` tells them apart in the same statement; it
-//! is a primary-key look-up that only runs when nothing was updated.
+//! The lookup of the key sees the snapshot, so it can miss a key that a concurrent request used.
+//! Then the insert of the key violates the primary key, everything is rolled back, and the next
+//! attempt finds the key. Order of locks: the user's row, then the key.
+//!
+//! # Unknown user, or insufficient funds?
+//! Neither updates a row. The second arm of the `UNION ALL` tells them apart in the same statement.
+//! It is a primary-key lookup that only runs when nothing was updated.
 //!
 //! # When the process dies
 //! Before the server has the statement: nothing happened. After that, the server runs it to its end
-//! whether or not anybody listens: it is one transaction, so it is there in full or not at all.
+//! whether or not a client listens. It is one transaction, so it is applied in full or not at all.
 //! Only the answer can be lost, which is "outcome unknown".
 //!
 //! # When it loses
@@ -36,9 +40,53 @@
 use sqlx::PgConnection;
 
 use super::pooled::Pooled;
-use crate::balance::{Balance, Change, ChangeError, Decision, Key, Outcome};
+use crate::ledger::{Balance, Change, ChangeError, Decision, Key, Outcome, Reference};
 use crate::store::error::Failure;
-use crate::store::keys::Prior;
+use crate::store::keys::Stored;
+
+const WITHOUT_KEY: &str = r"
+WITH changed AS (
+    UPDATE users
+    SET balance = balance + $1, version = version + 1,
+        changed_at = greatest(statement_timestamp(), changed_at)
+    WHERE id = $2 AND balance + $1 >= 0 AND balance + held + $1 <= 9223372036854775807
+    RETURNING version, balance, held, changed_at
+), journaled AS (
+    INSERT INTO balance_changes
+           (user_id, version, kind, amount, held_amount, balance, held, created_at, reference)
+    SELECT $2, version, 'change', $1, 0, balance, held, changed_at, $3 FROM changed
+)
+SELECT balance FROM changed
+UNION ALL
+SELECT NULL FROM users WHERE id = $2 AND NOT EXISTS (SELECT FROM changed)";
+
+const WITH_KEY: &str = r"
+WITH stored AS MATERIALIZED (
+    SELECT fingerprint, answer FROM idempotency_keys WHERE user_id = $2 AND key = $4
+), changed AS (
+    UPDATE users
+    SET balance = balance + $1, version = version + 1,
+        changed_at = greatest(statement_timestamp(), changed_at)
+    WHERE id = $2 AND balance + $1 >= 0 AND balance + held + $1 <= 9223372036854775807
+      AND NOT EXISTS (SELECT FROM stored)
+    RETURNING version, balance, held, changed_at
+), decided AS (
+    SELECT balance FROM changed
+    UNION ALL
+    SELECT NULL FROM users
+    WHERE id = $2 AND NOT EXISTS (SELECT FROM changed) AND NOT EXISTS (SELECT FROM stored)
+), journaled AS (
+    INSERT INTO balance_changes
+           (user_id, version, kind, amount, held_amount, balance, held, created_at, key, reference)
+    SELECT $2, version, 'change', $1, 0, balance, held, changed_at, $4, $3 FROM changed
+), keyed AS (
+    INSERT INTO idempotency_keys (user_id, key, fingerprint, answer)
+    SELECT $2, $4, $5, CASE WHEN balance IS NOT NULL THEN ARRAY[balance] END FROM decided
+    RETURNING user_id
+)
+SELECT balance, NULL::text AS fingerprint, NULL::bigint[] AS answer FROM decided
+UNION ALL
+SELECT NULL, fingerprint, answer FROM stored";
 
 #[derive(Default)]
 pub(super) struct GuardedUpdate;
@@ -67,23 +115,12 @@ pub(super) async fn update(
     connection: &mut PgConnection,
     change: &Change,
 ) -> Result<Option<Decision>, sqlx::Error> {
-    let row: Option<(Option<Balance>,)> = sqlx::query_as(
-        "WITH changed AS ( \
-             UPDATE users SET balance = balance + $1, version = version + 1 \
-             WHERE id = $2 AND balance + $1 >= 0 \
-             RETURNING version, balance \
-         ), journaled AS ( \
-             INSERT INTO balance_changes (user_id, version, amount, balance) \
-             SELECT $2, version, $1, balance FROM changed \
-         ) \
-         SELECT balance FROM changed \
-         UNION ALL \
-         SELECT NULL FROM users WHERE id = $2 AND NOT EXISTS (SELECT FROM changed)",
-    )
-    .bind(change.amount.get())
-    .bind(change.user.get())
-    .fetch_optional(connection)
-    .await?;
+    let row: Option<(Option<Balance>,)> = sqlx::query_as(WITHOUT_KEY)
+        .bind(change.amount.get())
+        .bind(change.user.get())
+        .bind(change.reference.as_ref().map(Reference::as_str))
+        .fetch_optional(connection)
+        .await?;
     Ok(row.map(|(balance,)| balance.map_or(Decision::Refused, Decision::Accepted)))
 }
 
@@ -92,41 +129,19 @@ async fn with_key(
     change: &Change,
     key: &Key,
 ) -> Result<Outcome, Failure> {
-    let row: Option<(Option<Balance>, i64, bool)> = sqlx::query_as(
-        "WITH prior AS MATERIALIZED ( \
-             SELECT amount, balance FROM idempotency_keys WHERE user_id = $2 AND key = $3 \
-         ), changed AS ( \
-             UPDATE users SET balance = balance + $1, version = version + 1 \
-             WHERE id = $2 AND balance + $1 >= 0 AND NOT EXISTS (SELECT FROM prior) \
-             RETURNING version, balance \
-         ), decided AS ( \
-             SELECT balance FROM changed \
-             UNION ALL \
-             SELECT NULL FROM users WHERE id = $2 \
-                 AND NOT EXISTS (SELECT FROM changed) AND NOT EXISTS (SELECT FROM prior) \
-         ), journaled AS ( \
-             INSERT INTO balance_changes (user_id, version, amount, balance, key) \
-             SELECT $2, version, $1, balance, $3 FROM changed \
-         ), kept AS ( \
-             INSERT INTO idempotency_keys (user_id, key, amount, balance) \
-             SELECT $2, $3, $1, balance FROM decided \
-             RETURNING user_id \
-         ) \
-         SELECT balance, $1, false FROM decided \
-         UNION ALL \
-         SELECT balance, amount, true FROM prior",
-    )
-    .bind(change.amount.get())
-    .bind(change.user.get())
-    .bind(key.as_str())
-    .fetch_optional(connection)
-    .await
-    .map_err(Failure::at_commit)?;
-    let (balance, amount, replayed) = row.ok_or(ChangeError::UserNotFound)?;
-    if replayed {
-        let prior = Prior::from_columns(amount, balance)
-            .ok_or_else(|| ChangeError::Internal("a stored amount is out of range".into()))?;
-        return Ok(prior.replay(change.amount)?);
+    let fingerprint = change.fingerprint();
+    let row: Option<(Option<Balance>, Option<String>, Option<Vec<i64>>)> = sqlx::query_as(WITH_KEY)
+        .bind(change.amount.get())
+        .bind(change.user.get())
+        .bind(change.reference.as_ref().map(Reference::as_str))
+        .bind(key.as_str())
+        .bind(fingerprint.as_str())
+        .fetch_optional(connection)
+        .await
+        .map_err(Failure::at_commit)?;
+    let (balance, stored, answer) = row.ok_or(ChangeError::UserNotFound)?;
+    if let Some(stored) = stored {
+        return Ok(Stored::from_columns(stored, answer).replay(&fingerprint)?);
     }
     Ok(Outcome::fresh(balance.map_or(Decision::Refused, Decision::Accepted)))
 }

@@ -1,25 +1,26 @@
-//! Approaches that use a database session for each change: where they get it, and what happens when
-//! an attempt fails.
+//! Approaches that use a database session for each change: where the session comes from, and what
+//! happens when an attempt fails.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use sqlx::PgConnection;
+use tokio::task::JoinHandle;
 
-use super::turns::Turns;
-use super::{Approach, Shared, detached};
-use crate::balance::{Change, ChangeError, Outcome, UserId};
-use crate::metrics::Tally;
+use super::Approach;
+use super::local_lock::LocalLocks;
+use crate::ledger::{Change, ChangeError, Outcome, UserId};
+use crate::store::Store;
 use crate::store::error::Failure;
-use crate::store::held::{HeldUsers, Patience};
+use crate::store::held::{HeldUsers, RowWait};
 use crate::store::retry::{Attempts, Policy};
-use crate::store::{BoxFuture, Store};
+use crate::store::session::BoxFuture;
 
 /// An approach that does its work on one session per attempt.
 pub(super) trait Pooled: Send + Sync + Default + 'static {
-    /// For how long a lost race is attempted again. The default is for races that are rare: a
-    /// deadlock, or a key that another process used in the meantime.
+    /// For how long a lost race is attempted again. The default is for rare races: a deadlock, or a
+    /// key that another process used in the meantime.
     const POLICY: Policy = Policy {
         limit: Duration::from_secs(5),
         pause: Duration::from_millis(2),
@@ -34,15 +35,15 @@ pub(super) trait Pooled: Send + Sync + Default + 'static {
     ) -> impl Future<Output = Result<Outcome, Failure>> + Send;
 }
 
-/// For approaches that lose every race on a row that others keep busy: long enough to outlast a
-/// burst of 10,000 changes on a slow disk, and then it is "not applied".
+/// For approaches that lose every race on a row that others keep busy. It outlasts a burst of 10,000
+/// changes on a slow disk; after that the answer is "not applied".
 pub(super) const LONG_RACE: Policy = Policy {
     limit: Duration::from_secs(100),
     pause: Duration::from_millis(1),
     pause_max: Duration::from_millis(100),
 };
 
-/// Gives a [`Pooled`] approach its sessions.
+/// Gives a [`Pooled`] approach its sessions. Clones share them.
 pub(super) struct OnPool<A> {
     approach: Arc<A>,
     store: Store,
@@ -51,9 +52,9 @@ pub(super) struct OnPool<A> {
 }
 
 impl<A: Pooled> OnPool<A> {
-    pub(super) fn new(store: &Store, shared: &Shared, tally: &Tally) -> Self {
-        let (store, held) = (store.clone(), shared.held.clone());
-        Self { approach: Arc::default(), store, held, retries: tally.tries_repeated.clone() }
+    pub(super) fn new(store: &Store, held: &HeldUsers, retries: &Counter) -> Self {
+        let (store, held) = (store.clone(), held.clone());
+        Self { approach: Arc::default(), store, held, retries: retries.clone() }
     }
 }
 
@@ -70,21 +71,21 @@ impl<A> Clone for OnPool<A> {
 }
 
 impl<A: Pooled> OnPool<A> {
-    /// Attempts until the change is decided, or there is no more time. Each attempt has a session of
-    /// its own: none is held during a pause, or while somebody else holds the user's row.
+    /// Makes attempts until the change is decided or the time is over. Each attempt has a session of
+    /// its own: none is held during a pause, or while another transaction holds the user's row.
     ///
-    /// `patience` began when the change arrived.
-    async fn decide(self, change: Change, mut patience: Patience) -> Result<Outcome, ChangeError> {
+    /// `wait` began when the change arrived.
+    async fn run(self, change: Change, mut wait: RowWait) -> Result<Outcome, ChangeError> {
         let mut attempts = Attempts::new(A::POLICY);
         loop {
-            self.held.pass(change.user, &patience).await?;
+            self.held.wait_while_marked(change.user, &wait).await?;
             match self.attempt(change.clone()).await {
                 Err(Failure::Race(_)) if attempts.again().await => {}
                 Err(Failure::Locked(_)) => {
-                    self.held.mark(change.user, &self.store, &mut patience);
+                    self.held.mark(change.user, self.store.reads(), &mut wait);
                 }
                 // The user was marked while this change waited for a session.
-                Ok(None) if patience.elapsed() < self.store.wait() => continue,
+                Ok(None) if wait.elapsed() < self.store.wait() => continue,
                 Ok(None) => return Err(ChangeError::NotApplied("it waited for too long".into())),
                 Ok(Some(outcome)) => return Ok(outcome),
                 Err(failure) => return Err(failure.into()),
@@ -96,7 +97,7 @@ impl<A: Pooled> OnPool<A> {
     /// One attempt; `None` where it would only wait for a row that is known to be held.
     async fn attempt(&self, change: Change) -> Result<Option<Outcome>, Failure> {
         let (approach, held) = (Arc::clone(&self.approach), self.held.clone());
-        let attempt = self.store.perform(Some(change.user), move |connection| {
+        let attempt = self.store.perform(change.user, move |connection| {
             Box::pin(async move {
                 if held.is_marked(change.user) {
                     return Ok(None);
@@ -110,33 +111,42 @@ impl<A: Pooled> OnPool<A> {
 
 impl<A: Pooled> Approach for OnPool<A> {
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-        Box::pin(self.clone().decide(change, Patience::begin()))
+        Box::pin(self.clone().run(change, RowWait::begin()))
     }
 }
 
-/// A [`Pooled`] approach that lets one change of a user into its attempts at a time, in order of
+/// A [`Pooled`] approach that admits one change of a user to its attempts at a time, in order of
 /// arrival. The others wait without a session.
 pub(super) struct Admitted<A> {
     inner: OnPool<A>,
-    users: Turns<UserId>,
+    users: LocalLocks<UserId>,
     wait: Duration,
 }
 
 impl<A: Pooled> Admitted<A> {
-    pub(super) fn new(store: &Store, shared: &Shared, tally: &Tally) -> Self {
-        let inner = OnPool::new(store, shared, tally);
-        Self { inner, users: shared.racers.clone(), wait: shared.options.admission_wait }
+    /// A change waits for `wait` at most until it is admitted.
+    pub(super) fn new(inner: OnPool<A>, users: &LocalLocks<UserId>, wait: Duration) -> Self {
+        Self { inner, users: users.clone(), wait }
     }
 }
 
 impl<A: Pooled> Approach for Admitted<A> {
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-        let (users, wait, inner) = (self.users.clone(), self.wait, self.inner.clone());
+        let (users, limit, inner) = (self.users.clone(), self.wait, self.inner.clone());
         Box::pin(detached(async move {
-            let patience = Patience::begin();
-            let turn = users.take(change.user, wait).await;
-            let _turn = turn.map_err(|elapsed| ChangeError::NotApplied(elapsed.into()))?;
-            inner.decide(change, patience).await
+            let wait = RowWait::begin();
+            let lock = users.acquire(change.user, limit).await;
+            let _lock = lock.map_err(|elapsed| ChangeError::NotApplied(elapsed.into()))?;
+            inner.run(change, wait).await
         }))
     }
+}
+
+/// Runs to completion even if the caller is dropped.
+pub(super) async fn detached(
+    work: impl Future<Output = Result<Outcome, ChangeError>> + Send + 'static,
+) -> Result<Outcome, ChangeError> {
+    let task: JoinHandle<_> = tokio::spawn(work);
+    // The task panicked: the change may have been applied.
+    task.await.unwrap_or_else(|panic| Err(ChangeError::OutcomeUnknown(panic.into())))
 }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::approach::ApproachOptions;
+use crate::approach::registry::ApproachOptions;
 use crate::store::PoolLimits;
 
 pub use values::{ConfigError, DatabaseChoice, LogFormat};

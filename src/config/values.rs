@@ -11,7 +11,7 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use super::variables::VARIABLES;
-use crate::approach;
+use crate::approach::registry;
 use crate::cluster::{ClusterOptions, default_data_dir};
 use crate::store::session::SessionLimits;
 
@@ -155,8 +155,8 @@ impl Values<'_> {
     pub(super) fn approach(&self) -> Result<&'static str, ConfigError> {
         const NAME: &str = "DEFAULT_APPROACH";
         let value = self.or_default(NAME);
-        approach::names().find(|name| *name == value).ok_or_else(|| {
-            let names = approach::names().collect::<Vec<_>>().join(", ");
+        registry::names().find(|name| *name == value).ok_or_else(|| {
+            let names = registry::names().collect::<Vec<_>>().join(", ");
             ConfigError::value(NAME, value, format!("one of {names}"))
         })
     }

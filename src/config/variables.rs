@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::approach;
+use crate::approach::registry;
 
 /// A variable of the environment.
 pub struct Variable {
@@ -69,7 +69,7 @@ pub static VARIABLES: &[Variable] = &[
     ),
     variable(
         "DEFAULT_APPROACH",
-        approach::DEFAULT,
+        registry::DEFAULT,
         "the approach behind PATCH /users/{id}/balance",
     ),
     variable(

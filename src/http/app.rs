@@ -9,8 +9,8 @@ use axum::extract::rejection::PathRejection;
 use super::auth::Tokens;
 use super::body::user_id;
 use super::error::HttpError;
-use crate::approach::Approaches;
-use crate::balance::UserId;
+use crate::approach::registry::Approaches;
+use crate::ledger::UserId;
 use crate::store::Store;
 use crate::store::readiness::Readiness;
 

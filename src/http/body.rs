@@ -18,8 +18,8 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::error::HttpError;
-use super::wire::{BODY_BYTES_MAX, DRAINED_BYTES_MAX};
-use crate::balance::{Amount, UserId};
+use super::wire::{BODY_BYTES_MAX, DRAINED_BYTES_MAX, REFERENCE_RULE};
+use crate::ledger::{Amount, Reference, UserId};
 
 /// Reads a JSON body of at most [`BODY_BYTES_MAX`] bytes that arrives within `limit`.
 pub async fn read_json(request: Request<Body>, limit: Duration) -> Result<Bytes, HttpError> {
@@ -225,6 +225,13 @@ pub fn user_id(name: &str, number: i64) -> Result<UserId, HttpError> {
 pub fn amount(value: &RawValue) -> Result<Amount, HttpError> {
     let number = whole_number("amount", value, -i64::MAX)?;
     Amount::new(number).ok_or_else(|| HttpError::bad_request("amount is out of range"))
+}
+
+/// A reference, or a sentence that says what it must be.
+pub fn reference(value: &RawValue) -> Result<Reference, HttpError> {
+    let text: Option<String> = serde_json::from_str(value.get()).ok();
+    let reference = text.and_then(|text| Reference::new(&text));
+    reference.ok_or_else(|| HttpError::bad_request(REFERENCE_RULE))
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use futures_util::FutureExt;
 use futures_util::future::ready;
 
 use super::app::{App, Segment, path_user, text};
-use super::body::{JsonBody, amount, members, user_id, whole_number};
+use super::body::{JsonBody, amount, members, reference, user_id, whole_number};
 use super::error::{HttpError, error_body};
 use super::key;
 use super::openapi::{parameters, responses, schemas};
 use super::response::json;
 use super::wire::{AMOUNT_REQUIRED, INSUFFICIENT, USER_REQUIRED};
-use crate::balance::{Amount, Change, Decision, Outcome, UserId};
+use crate::ledger::{Amount, Change, Decision, Outcome, Reference, UserId};
 
 /// Applies the change of the body through the approach of the path.
 #[utoipa::path(
@@ -37,11 +37,12 @@ pub(super) fn through(
     request: Request,
 ) -> impl Future<Output = Result<Response<Body>, HttpError>> + Send {
     apply(app, name, request, |body| {
-        let [Some(user), Some(by)] = members(body, ["userId", "amount"])? else {
+        let [user, by, text] = members(body, ["userId", "amount", "reference"])?;
+        let (Some(user), Some(by)) = (user, by) else {
             return Err(HttpError::bad_request(USER_REQUIRED));
         };
         let user = user_id("userId", whole_number("userId", user, 1)?)?;
-        Ok((user, amount(by)?))
+        Ok((user, amount(by)?, text.map(reference).transpose()?))
     })
 }
 
@@ -64,13 +65,16 @@ pub fn by_user(
     };
     let name = app.approaches.default_name();
     let applying = apply(app, name, request, move |body| {
-        let [Some(by)] = members(body, ["amount"])? else {
+        let [Some(by), text] = members(body, ["amount", "reference"])? else {
             return Err(HttpError::bad_request(AMOUNT_REQUIRED));
         };
-        Ok((user, amount(by)?))
+        Ok((user, amount(by)?, text.map(reference).transpose()?))
     });
     applying.right_future()
 }
+
+/// What a body asks for.
+type Parsed = (UserId, Amount, Option<Reference>);
 
 /// Applies the change that `parse` finds in the body, through the approach of that name.
 ///
@@ -80,15 +84,15 @@ fn apply(
     app: App,
     name: impl AsRef<str> + Send,
     request: Request,
-    parse: impl FnOnce(&[u8]) -> Result<(UserId, Amount), HttpError> + Send,
+    parse: impl FnOnce(&[u8]) -> Result<Parsed, HttpError> + Send,
 ) -> impl Future<Output = Result<Response<Body>, HttpError>> + Send {
     let key = key::read(request.headers());
     let body = JsonBody::of(request);
     async move {
         let approach = app.approaches.get(name.as_ref()).ok_or(HttpError::UnknownApproach)?;
         let key = key?;
-        let (user, amount) = parse(&body?.read(app.body_limit).await?)?;
-        Ok(response(approach.apply(Change { user, amount, key }).await?))
+        let (user, amount, reference) = parse(&body?.read(app.body_limit).await?)?;
+        Ok(response(approach.apply(Change { user, amount, key, reference }).await?))
     }
 }
 

@@ -14,8 +14,8 @@ use tracing::{error, warn};
 
 use super::response::json;
 use super::wire::{BODY_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
-use crate::approach;
-use crate::balance::ChangeError;
+use crate::approach::registry;
+use crate::ledger::ChangeError;
 
 /// Every response to a request other than a success or `Insufficient funds`.
 #[derive(Debug, Error)]
@@ -40,7 +40,7 @@ pub enum HttpError {
     #[error("Not found")]
     NotFound,
     /// The route exists, but the approach does not.
-    #[error("Unknown approach; there are: {}", approach::names().collect::<Vec<_>>().join(", "))]
+    #[error("Unknown approach; there are: {}", registry::names().collect::<Vec<_>>().join(", "))]
     UnknownApproach,
     /// The route exists, but not with this method. The header `Allow` lists its methods.
     #[error("Method not allowed")]

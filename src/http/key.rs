@@ -6,7 +6,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::HttpError;
-use crate::balance::Key;
+use crate::ledger::Key;
 
 /// The request's header.
 pub const NAME: HeaderName = HeaderName::from_static("idempotency-key");

@@ -1,4 +1,4 @@
-//! HTTP: turns a request into a [`Change`](crate::balance::Change), and its result into a response.
+//! HTTP: turns a request into a [`Change`](crate::ledger::Change), and its result into a response.
 //!
 //! [`router`] has all routes; [`server`] serves it on sockets. Handlers never see a transaction.
 //! [`error`] is the one place that maps an error to a status and a body.
@@ -35,7 +35,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use crate::approach;
+use crate::approach::registry;
 use error::HttpError;
 
 pub use app::{App, Parts};
@@ -45,7 +45,7 @@ pub fn router(app: App) -> Router {
     // One fixed route for each approach besides the parameterized one: extracting the name from the
     // path takes an eighth of a request's time in user space. A service instead of a handler,
     // because a handler's future holds the request until the response is ready.
-    let mut guarded = approach::names().fold(guarded(), |routes, name| {
+    let mut guarded = registry::names().fold(guarded(), |routes, name| {
         let app = app.clone();
         let change = service_fn(move |request| {
             changes::through(app.clone(), name, request).map(Ok::<_, Infallible>)

@@ -11,14 +11,16 @@ use super::error::HttpError;
 use super::key;
 use super::openapi::{parameters, responses, schemas};
 use super::response::json;
-use super::wire::{AppliedChange, Changes, PAGE_DEFAULT, PAGE_MAX, User};
-use crate::balance::ChangeError;
-use crate::store::journal::Entry;
+use super::wire::{AppliedChange, Changes, PAGE_DEFAULT, PAGE_MAX, User, UserNow};
+use crate::ledger::ChangeError;
+use crate::store::history::Entry;
+use crate::store::users;
 
 impl From<Entry> for AppliedChange {
     fn from(entry: Entry) -> Self {
-        let Entry { version, amount, balance, created_at, key } = entry;
-        Self { version, amount, balance, created_at, key }
+        let Entry { version, kind, amount, held_amount, balance, held, created_at, reference, key } =
+            entry;
+        Self { version, kind, amount, held_amount, balance, held, created_at, reference, key }
     }
 }
 
@@ -58,8 +60,8 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
 )]
 pub async fn show(State(app): State<App>, id: Segment) -> Result<Response<Body>, HttpError> {
     let user = path_user(id)?;
-    let balance = app.store.balance(user).await?;
-    Ok(json(StatusCode::OK, to_json(&User { id: user.get(), balance })?))
+    let users::User { balance, held, version } = app.store.user(user).await?;
+    Ok(json(StatusCode::OK, to_json(&UserNow { id: user.get(), balance, held, version })?))
 }
 
 /// Shows a page of a user's history.

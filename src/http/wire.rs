@@ -9,9 +9,10 @@ use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, 
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::balance::{self, Amount, UserId};
+use crate::ledger::{self, Amount, Reference, UserId};
 
-/// The longest body that is read, in bytes. A valid one is a tenth of that.
+/// The longest body that is read, in bytes. The longest reference, with every character escaped
+/// (`\ud83d\ude00`), takes 3,060 of them, and everything else about 100.
 pub const BODY_BYTES_MAX: usize = 4096;
 
 /// The service reads and drops a body or a head that is too long, up to this many bytes. Otherwise
@@ -32,6 +33,8 @@ pub(super) const PAGE_MAX: i64 = 500;
 pub(super) const INSUFFICIENT: &str = "Insufficient funds";
 pub(super) const USER_REQUIRED: &str = "userId and amount are required";
 pub(super) const AMOUNT_REQUIRED: &str = "amount is required";
+pub(super) const REFERENCE_RULE: &str =
+    "reference must be a string of 1 to 255 characters without control characters";
 
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
@@ -50,7 +53,20 @@ pub(super) struct User {
     #[schema(value_type = UserId)]
     pub(super) id: i64,
     #[schema(value_type = Balance)]
-    pub(super) balance: balance::Balance,
+    pub(super) balance: ledger::Balance,
+}
+
+/// A user as of now.
+#[derive(Serialize, ToSchema)]
+pub(super) struct UserNow {
+    #[schema(value_type = UserId)]
+    pub(super) id: i64,
+    #[schema(value_type = Balance)]
+    pub(super) balance: ledger::Balance,
+    #[schema(value_type = Held)]
+    pub(super) held: ledger::Balance,
+    #[schema(value_type = Count)]
+    pub(super) version: i64,
 }
 
 /// A page of a user's history, newest first.
@@ -69,28 +85,55 @@ pub(super) struct Changes {
 pub(super) struct AppliedChange {
     #[schema(value_type = Version)]
     pub(super) version: i64,
+    /// The kind of the operation.
+    #[schema(pattern = "^change$")]
+    pub(super) kind: String,
     #[schema(value_type = Amount)]
     pub(super) amount: i64,
+    /// Minor units (cents) added to what is held.
+    #[schema(value_type = Amount)]
+    pub(super) held_amount: i64,
     /// Right after the change.
     #[schema(value_type = Balance)]
-    pub(super) balance: balance::Balance,
+    pub(super) balance: ledger::Balance,
+    /// Right after the change.
+    #[schema(value_type = Held)]
+    pub(super) held: ledger::Balance,
     /// UTC, with microseconds.
     #[schema(format = DateTime)]
     pub(super) created_at: String,
+    /// The client's own text, if the change had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Reference>, nullable = false)]
+    pub(super) reference: Option<String>,
     /// The idempotency key of the change, if it had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", nullable = false)]
     pub(super) key: Option<String>,
 }
 
-/// The schema of a balance. `balance::Balance` is a plain number and cannot have one of its own.
+/// The schema of a balance. `ledger::Balance` is a plain number and cannot have one of its own.
 pub struct Balance;
 
 impl PartialSchema for Balance {
     fn schema() -> RefOr<Schema> {
-        whole_number(0, balance::Balance::MAX)
+        whole_number(0, ledger::Balance::MAX)
             .description(Some("What a user owns, in minor units (cents): 0 to 9223372036854775807"))
             .examples([json!(10_000)])
+            .into()
+    }
+}
+
+/// The schema of held money.
+pub struct Held;
+
+impl PartialSchema for Held {
+    fn schema() -> RefOr<Schema> {
+        whole_number(0, ledger::Balance::MAX)
+            .description(Some(
+                "What is set aside by holds, in minor units (cents): 0 to 9223372036854775807",
+            ))
+            .examples([json!(0)])
             .into()
     }
 }
@@ -128,7 +171,38 @@ impl PartialSchema for Version {
     }
 }
 
+/// The schema of a number of changes.
+pub struct Count;
+
+impl PartialSchema for Count {
+    fn schema() -> RefOr<Schema> {
+        whole_number(0, i64::MAX)
+            .description(Some("How many changes the user's history has"))
+            .examples([json!(2)])
+            .into()
+    }
+}
+
+impl PartialSchema for Reference {
+    fn schema() -> RefOr<Schema> {
+        Object::builder()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(Self::LENGTH_MAX))
+            .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
+            .description(Some(
+                "The client's own text: 1 to 255 characters without control characters. The \
+                 history shows it, and nothing interprets it",
+            ))
+            .examples([json!("invoice 17")])
+            .into()
+    }
+}
+
 impl ToSchema for Balance {}
+impl ToSchema for Held {}
+impl ToSchema for Count {}
+impl ToSchema for Reference {}
 impl ToSchema for UserId {}
 impl ToSchema for Amount {}
 impl ToSchema for Version {}

@@ -2,69 +2,50 @@
 //!
 //! The question is always the same: is it *known* that nothing was applied? PostgreSQL answers a
 //! statement that failed with an error instead of committing it. But an error may also be relayed
-//! (by a pooler, a proxy, the coordinator of a cluster) or overtake a commit that has happened, so
-//! only the classes listed in `is_rolled_back` count as proof. Everything else is unknown.
+//! (by a pooler, a proxy, the coordinator of a cluster) or overtake a commit that has happened. So
+//! only the classes listed in `is_rolled_back` count as proof. Every other error leaves the outcome
+//! unknown.
 
 use std::io;
 
-use super::keys;
-use crate::balance::{Cause, ChangeError};
+use crate::ledger::{Cause, ChangeError};
 
-/// What had been sent when the database failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// Nothing that could commit: a read, or a statement inside an open transaction.
-    NothingFinal,
-    /// A commit, or a statement that commits by itself.
-    Commit,
-}
+/// The constraints that a second use of a key violates.
+const PRIMARY_KEYS: [&str; 2] = ["idempotency_keys_pkey", "user_creation_keys_pkey"];
 
-/// How an attempt ended that decided nothing.
+/// Why an attempt made no decision.
 #[derive(Debug)]
 pub enum Failure {
     /// No session could be opened. Nothing was sent.
     Unreachable(Cause),
     /// The session broke before the database had the statement, or none was free in time.
     NotSent(Cause),
-    /// Rolled back: somebody else came first. Another attempt may win.
+    /// Rolled back: a concurrent change came first. Another attempt may succeed.
     Race(Cause),
     /// Rolled back: a row stayed locked for longer than `lock_timeout`.
     Locked(Cause),
-    /// Rolled back: the database objects to the data itself. Another attempt would fail the same.
+    /// Rolled back: the database rejects the data itself. Another attempt would fail the same way.
     Data(ChangeError),
-    /// It may or may not have been applied. Only its key can tell, if it has one.
+    /// The change may or may not have been applied. Only its key can tell, if it has one.
     Unknown(Cause),
-    /// What the caller is told: a decision of the domain, or a failure for which another attempt
-    /// would not help. Nothing was applied.
+    /// Nothing was applied, and another attempt would not help. The error is for the caller.
     Final(ChangeError),
 }
 
 impl Failure {
-    /// Sorts a failure of the database.
-    pub fn new(error: sqlx::Error, sent: Sent) -> Self {
-        let failure = Self::after_commit(error);
-        match (failure, sent) {
-            // Nothing could commit, so whatever happened, nothing was applied.
-            (Self::Unknown(cause), Sent::NothingFinal) => {
-                Self::Final(ChangeError::NotApplied(cause))
-            }
-            (failure, _) => failure,
-        }
-    }
-
-    /// For `map_err`, inside a transaction or on a read.
+    /// For `map_err`, where nothing was sent that could commit: on a read, or inside an open
+    /// transaction.
     pub fn before_commit(error: sqlx::Error) -> Self {
-        Self::new(error, Sent::NothingFinal)
+        match Self::at_commit(error) {
+            Self::Unknown(cause) => Self::Final(ChangeError::NotApplied(cause)),
+            failure => failure,
+        }
     }
 
     /// For `map_err`, on a commit or on a statement that commits by itself.
     pub fn at_commit(error: sqlx::Error) -> Self {
-        Self::new(error, Sent::Commit)
-    }
-
-    fn after_commit(error: sqlx::Error) -> Self {
         if let Some(code) = sqlstate(&error) {
-            if keys::is_conflict(&error) {
+            if is_key_conflict(&error) {
                 return Self::Race(error.into());
             }
             return Self::by_sqlstate(&code, error);
@@ -129,20 +110,41 @@ impl From<Failure> for ChangeError {
     }
 }
 
-/// The SQLSTATE of an answer of the server, where there is one.
+/// Whether a concurrent request used the key first. Everything is rolled back, and another attempt
+/// finds the stored outcome.
+fn is_key_conflict(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|answer| {
+        answer.code().as_deref() == Some("23505") && may_be_of_a_key(answer.constraint())
+    })
+}
+
+/// A cluster that shards the tables appends the number of the shard (`idempotency_keys_pkey_102025`),
+/// or relays the error without a name. Mistaking another nameless violation for a used key only costs
+/// an attempt.
+fn may_be_of_a_key(constraint: Option<&str>) -> bool {
+    let Some(name) = constraint.filter(|name| !name.is_empty()) else { return true };
+    let is_shard = |rest: &str| {
+        rest.strip_prefix('_').is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    PRIMARY_KEYS
+        .iter()
+        .any(|key| name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || is_shard(rest)))
+}
+
+/// The SQLSTATE of an error that the server answered with.
 pub fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
 
-/// Codes with which a server says that the statement, and its transaction with it, did not happen.
+/// The codes that prove that the statement, and its transaction with it, was rolled back.
 ///
-/// Not among them, so "unknown": connection exceptions (08) and system and internal errors (58, XX),
-/// which a cluster also relays after a commit was sent; a session that is ended from outside (57P01
-/// and the like), whose message may overtake a commit; 40003; and every code not known here.
+/// These prove nothing: connection exceptions (08) and system and internal errors (58, XX), which a
+/// cluster also relays after a commit was sent; the end of a session from outside (57P01 and the
+/// like), whose message may overtake a commit; 40003; and every code that is not listed here.
 fn is_rolled_back(code: &str) -> bool {
     match code {
-        // statement_completion_unknown; and time-outs that end the session, whose message may
-        // overtake a commit.
+        // statement_completion_unknown; and time-outs that end the session, since their message
+        // may overtake a commit.
         "40003" | "25P03" | "25P04" => false,
         // query_canceled (statement_timeout), and a server that lets nobody in yet.
         "57014" | "57P03" => true,
@@ -158,7 +160,7 @@ fn is_rolled_back(code: &str) -> bool {
     }
 }
 
-/// Rolled back through no fault of the request: worth another try later, so 503.
+/// Rolled back through no fault of the request, so another attempt later makes sense: 503.
 fn is_passing(code: &str) -> bool {
     matches!(
         code,
@@ -167,9 +169,9 @@ fn is_passing(code: &str) -> bool {
     ) || code.starts_with("53") // resources
 }
 
-/// After these the session is gone, or would answer the next request with the same error: one that
-/// was opened on a primary stays read-only after that has become a standby (25006), and a plan
-/// (0A000) or a prepared statement (26000) may have been made for another schema.
+/// Whether the session is gone, or would answer the next request with the same error. A session that
+/// was opened on a primary stays read-only after the primary became a standby (25006). A plan (0A000)
+/// or a prepared statement (26000) may belong to another schema.
 fn ends_session(error: &sqlx::Error) -> bool {
     let Some(code) = sqlstate(error) else { return true };
     matches!(code.as_str(), "0A000" | "25006" | "26000")
@@ -237,6 +239,22 @@ mod tests {
         for code in ["42P01", "0A000", "54001"] {
             let failure = by_code(code);
             assert!(matches!(failure, Failure::Final(ChangeError::Internal(_))), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_used_key_is_recognised_on_a_shard_and_without_a_name() {
+        for name in [
+            Some("idempotency_keys_pkey"),
+            Some("user_creation_keys_pkey"),
+            Some("idempotency_keys_pkey_102025"),
+            Some(""),
+            None,
+        ] {
+            assert!(may_be_of_a_key(name), "{name:?}");
+        }
+        for name in ["balance_changes_pkey", "idempotency_keys_pkey2", "idempotency_keys_pkey_x"] {
+            assert!(!may_be_of_a_key(Some(name)), "{name}");
         }
     }
 

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use super::error::{Failure, sqlstate};
 use super::session::Connector;
-use crate::balance::ChangeError;
+use crate::ledger::ChangeError;
 
 /// Keys removed in one transaction: a few milliseconds of work.
 const BATCH: i64 = 500;

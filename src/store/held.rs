@@ -21,30 +21,30 @@ use sqlx::PgConnection;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Store;
-use super::error::sqlstate;
-use crate::balance::{ChangeError, UserId};
+use super::error::{Failure, sqlstate};
+use super::sessions::Sessions;
+use crate::ledger::{ChangeError, UserId};
 
 /// How long a change waits for a row that somebody holds, from its first failure on. With what comes
 /// before and after, its answer takes five seconds.
 pub const WAIT_MAX: Duration = Duration::from_millis(4_500);
 
 /// When the rows are looked at for the first time: soon, since most often somebody was only slow.
-pub const LOOK_FIRST: Duration = Duration::from_millis(20);
+pub const PROBE_FIRST: Duration = Duration::from_millis(20);
 
 /// How often the rows are looked at then.
-pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A mark that nobody has waited for is forgotten after this time. A row that is free is found much
 /// sooner.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// How many rows one look at all that are marked takes in.
-pub const LOOK_ROWS: usize = 200;
+pub const PROBE_ROWS_MAX: usize = 200;
 
 /// What a look says about a user's row. No news of a user means that there is no such user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct Looked {
+pub struct Probed {
     /// The user's number.
     pub id: i64,
     /// Counts the changes of the row.
@@ -57,47 +57,49 @@ pub struct Looked {
 ///
 /// # Errors
 /// As the database says.
-pub async fn look(
+pub async fn probe(
     connection: &mut PgConnection,
     users: &[UserId],
-) -> Result<Vec<Looked>, sqlx::Error> {
-    let all = look_at_all(connection, users).await;
+) -> Result<Vec<Probed>, sqlx::Error> {
+    let all = probe_all(connection, users).await;
     if !all.as_ref().is_err_and(|error| sqlstate(error).as_deref() == Some("0A000")) {
         return all;
     }
     // Where the tables are sharded, rows are locked one user at a time.
     let mut rows = Vec::with_capacity(users.len());
     for user in users {
-        rows.extend(look_at_one(connection, *user).await?);
+        rows.extend(probe_one(connection, *user).await?);
     }
     Ok(rows)
 }
 
-async fn look_at_all(
+async fn probe_all(
     connection: &mut PgConnection,
     users: &[UserId],
-) -> Result<Vec<Looked>, sqlx::Error> {
+) -> Result<Vec<Probed>, sqlx::Error> {
     let ids: Vec<i64> = users.iter().map(|user| user.get()).collect();
     // To lock a row is to write, and to commit that waits for the disk and for a standby: not here.
     sqlx::query_as(
-        "WITH no_flush AS MATERIALIZED ( \
-             SELECT set_config('synchronous_commit', 'off', true) \
-         ), free AS MATERIALIZED ( \
-             SELECT id FROM users WHERE id = ANY ($1) FOR UPDATE SKIP LOCKED \
-         ) \
-         SELECT u.id, u.version, f.id IS NOT NULL AS is_free \
-         FROM no_flush CROSS JOIN users u LEFT JOIN free f ON f.id = u.id WHERE u.id = ANY ($1)",
+        r"
+WITH no_flush AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
+), free AS MATERIALIZED (
+    SELECT id FROM users WHERE id = ANY ($1) FOR UPDATE SKIP LOCKED
+)
+SELECT u.id, u.version, f.id IS NOT NULL AS is_free
+FROM no_flush CROSS JOIN users u LEFT JOIN free f ON f.id = u.id
+WHERE u.id = ANY ($1)",
     )
     .bind(ids)
     .fetch_all(connection)
     .await
 }
 
-async fn look_at_one(
+async fn probe_one(
     connection: &mut PgConnection,
     user: UserId,
-) -> Result<Option<Looked>, sqlx::Error> {
-    let free: Option<Looked> = sqlx::query_as(
+) -> Result<Option<Probed>, sqlx::Error> {
+    let free: Option<Probed> = sqlx::query_as(
         "SELECT id, version, true AS is_free FROM users WHERE id = $1 FOR UPDATE SKIP LOCKED",
     )
     .bind(user.get())
@@ -127,7 +129,7 @@ struct Marks {
 struct State {
     by_user: HashMap<UserId, Mark>,
     /// A task looks after them.
-    is_looked_after: bool,
+    is_watched: bool,
 }
 
 #[derive(Debug)]
@@ -141,13 +143,13 @@ struct Mark {
 
 /// The wait of one change for its user's row.
 #[derive(Debug)]
-pub struct Patience {
+pub struct RowWait {
     arrived: Instant,
     /// When it first waited for the row itself, in vain.
     failed: Option<Instant>,
 }
 
-impl Patience {
+impl RowWait {
     /// For a change that arrives now.
     pub fn begin() -> Self {
         Self { arrived: Instant::now(), failed: None }
@@ -161,7 +163,7 @@ impl Patience {
     /// Until when it waits for a mark that was set at that time. From its own first failure on, and
     /// not for each mark anew; one that only met the mark has as long as who set it, so that those
     /// who queue up behind one another are told at the same time.
-    fn give_up(&self, marked: Instant) -> Instant {
+    fn deadline(&self, marked: Instant) -> Instant {
         self.failed.unwrap_or_else(|| marked.max(self.arrived)) + WAIT_MAX
     }
 }
@@ -171,9 +173,9 @@ impl HeldUsers {
     ///
     /// # Errors
     /// [`ChangeError::NotApplied`] when that takes too long.
-    pub async fn pass(&self, user: UserId, patience: &Patience) -> Result<(), ChangeError> {
+    pub async fn wait_while_marked(&self, user: UserId, wait: &RowWait) -> Result<(), ChangeError> {
         while let Some((since, mut end)) = self.mark_of(user) {
-            if timeout_at(patience.give_up(since), end.changed()).await.is_err() {
+            if timeout_at(wait.deadline(since), end.changed()).await.is_err() {
                 let cause = "somebody else keeps the user's row locked";
                 return Err(ChangeError::NotApplied(cause.into()));
             }
@@ -186,21 +188,21 @@ impl HeldUsers {
         self.mark_of(user).is_some()
     }
 
-    /// Marks a user whose row was waited for in vain. `store` is what looks after the marks.
-    pub fn mark(&self, user: UserId, store: &Store, patience: &mut Patience) {
+    /// Marks a user whose row a change waited for in vain. The rows are probed through `reads`.
+    pub fn mark(&self, user: UserId, reads: &Sessions, wait: &mut RowWait) {
         let now = Instant::now();
-        patience.failed.get_or_insert(now);
-        let is_looked_after = {
+        wait.failed.get_or_insert(now);
+        let is_watched = {
             let mut state = self.lock();
             state.by_user.entry(user).or_insert_with(|| {
                 self.0.count.fetch_add(1, Ordering::Release);
                 Mark { since: now, version: None, end: watch::Sender::new(()) }
             });
-            std::mem::replace(&mut state.is_looked_after, true)
+            std::mem::replace(&mut state.is_watched, true)
         };
-        if !is_looked_after {
-            let (held, store) = (self.clone(), store.clone());
-            store.clone().spawn(async move { held.look_after(&store).await });
+        if !is_watched {
+            let (held, sessions) = (self.clone(), reads.clone());
+            reads.spawn(async move { held.watch(&sessions).await });
         }
     }
 
@@ -212,15 +214,21 @@ impl HeldUsers {
     }
 
     /// Looks at the rows until no user is marked any more.
-    async fn look_after(&self, store: &Store) {
-        let mut pause = LOOK_FIRST;
+    async fn watch(&self, reads: &Sessions) {
+        let mut pause = PROBE_FIRST;
         loop {
             sleep(pause).await;
-            pause = LOOK_EVERY;
+            pause = PROBE_INTERVAL;
             let users: Vec<UserId> = self.lock().by_user.keys().copied().collect();
-            for users in users.chunks(LOOK_ROWS) {
-                match store.look(users.to_vec()).await {
-                    Ok(rows) => self.judge(users, &rows),
+            for users in users.chunks(PROBE_ROWS_MAX) {
+                let probed = users.to_vec();
+                let probing = reads.read(None, move |connection| {
+                    Box::pin(async move {
+                        probe(connection, &probed).await.map_err(Failure::before_commit)
+                    })
+                });
+                match probing.await {
+                    Ok(rows) => self.update(users, &rows),
                     // Nothing is known, so nobody is kept waiting: they find out by themselves.
                     Err(_) => self.remove(|_, _| true),
                 }
@@ -228,14 +236,14 @@ impl HeldUsers {
             // The last mark takes this task with it.
             let mut state = self.lock();
             if state.by_user.is_empty() {
-                state.is_looked_after = false;
+                state.is_watched = false;
                 return;
             }
         }
     }
 
-    fn judge(&self, users: &[UserId], rows: &[Looked]) {
-        let rows: HashMap<i64, &Looked> = rows.iter().map(|row| (row.id, row)).collect();
+    fn update(&self, users: &[UserId], rows: &[Probed]) {
+        let rows: HashMap<i64, &Probed> = rows.iter().map(|row| (row.id, row)).collect();
         let forgotten = Instant::now().checked_sub(FORGET_AFTER);
         self.remove(|user, mark| {
             if !users.contains(user) {
@@ -270,17 +278,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_that_only_met_marks_waits_for_each_and_one_that_failed_does_not() {
         let began = Instant::now();
-        let mut patience = Patience::begin();
-        assert_eq!(patience.give_up(began), began + WAIT_MAX);
+        let mut wait = RowWait::begin();
+        assert_eq!(wait.deadline(began), began + WAIT_MAX);
         sleep(2 * WAIT_MAX).await;
         let marked = Instant::now();
-        assert_eq!(
-            patience.give_up(marked),
-            marked + WAIT_MAX,
-            "it never waited for the row itself"
-        );
-        assert_eq!(patience.give_up(began), began + WAIT_MAX, "as long as those in front of it");
-        patience.failed = Some(began);
-        assert_eq!(patience.give_up(marked), began + WAIT_MAX, "from its own first failure on");
+        assert_eq!(wait.deadline(marked), marked + WAIT_MAX, "it never waited for the row itself");
+        assert_eq!(wait.deadline(began), began + WAIT_MAX, "as long as those in front of it");
+        wait.failed = Some(began);
+        assert_eq!(wait.deadline(marked), began + WAIT_MAX, "from its own first failure on");
     }
 }

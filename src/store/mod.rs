@@ -1,35 +1,33 @@
-//! Everything that speaks to PostgreSQL, apart from the approaches' own statements.
+//! Everything that speaks to PostgreSQL, apart from the statements of the approaches.
 //!
-//! [`Store::perform`] is the only way to a pooled session. It keeps two promises on which the rest
-//! is built: a client that hangs up never cancels database work, and no answer waits for ever.
+//! - From a session to a fair pool of them: [`session`], [`pool`], [`sessions`].
+//! - What a failure of the database means: [`error`]; when it is attempted again: [`retry`].
+//! - Rows that stay locked: [`held`].
+//! - What is stored: [`schema`], [`users`], [`history`], [`keys`], [`expiry`].
+//! - Whether the database takes changes: [`readiness`].
 
 pub mod error;
 pub mod expiry;
 pub mod held;
-pub mod journal;
+pub mod history;
 pub mod keys;
 pub mod pool;
 pub mod readiness;
 pub mod retry;
 pub mod schema;
 pub mod session;
+pub mod sessions;
 pub mod users;
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
-use crate::balance::{Balance, ChangeError, Key, UserId};
+use crate::ledger::{Balance, ChangeError, Key, UserId};
 use error::Failure;
-use held::Looked;
-use pool::{Pool, Whose};
 use retry::Attempts;
-use session::{Connector, SessionLimits};
-
-/// A boxed future that borrows for as long as it runs.
-pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+use session::{BoxFuture, Connector, SessionLimits};
+use sessions::Sessions;
 
 /// How many sessions there are and how long they may take.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +45,8 @@ pub struct PoolLimits {
 }
 
 impl PoolLimits {
-    /// On how many threads the sessions live. On each there are at least two for changes, so that
-    /// one user cannot have all of them, and one for reads.
+    /// On how many threads the sessions live. Each has at least two for changes, so that one user
+    /// cannot have all of them, and one for reads.
     pub fn homes(&self, threads: u32) -> u32 {
         threads.min(self.size / 2).min(self.reads).max(1)
     }
@@ -60,14 +58,11 @@ impl PoolLimits {
     }
 }
 
-/// The sessions of one thread, its *home*: there they were opened, and there all work on them runs.
-/// To use a session from elsewhere would cost a wake-up across threads for each of its messages.
-/// Clones share them, and may be used from any thread.
+/// The database, as one thread uses it. Clones share the sessions.
 #[derive(Clone, Debug)]
 pub struct Store {
-    home: Handle,
-    changes: Pool,
-    reads: Pool,
+    changes: Sessions,
+    reads: Sessions,
     limits: PoolLimits,
 }
 
@@ -77,70 +72,28 @@ impl Store {
     /// # Errors
     /// As the database says.
     pub async fn open(connector: &Connector, limits: PoolLimits) -> Result<Self, sqlx::Error> {
-        let pool = |size| Pool::new(connector.clone(), usize::try_from(size).unwrap_or(1));
-        let (changes, reads) = (pool(limits.size), pool(limits.reads));
-        changes.fill().await?;
-        reads.fill().await?;
-        Ok(Self { home: Handle::current(), changes, reads, limits })
+        let changes = Sessions::open(connector, limits.size, limits.wait).await?;
+        let reads = Sessions::open(connector, limits.reads, limits.wait).await?;
+        Ok(Self { changes, reads, limits })
     }
 
-    /// Runs `work` on a session of its own, in a task of its own.
-    ///
-    /// The returned future may be dropped at any time: the work runs to completion. A statement
-    /// that is cancelled half-way would leave its session inside an untracked transaction, where
-    /// later commits look fine and are lost.
+    /// Runs `work` for a user on a session for changes; see [`Sessions::perform`].
     ///
     /// # Errors
-    /// [`Failure::NotSent`] when no session was free in time, [`Failure::Unreachable`] when none can
-    /// be opened, and [`Failure::Unknown`] when the work took too long; otherwise what `work` says.
-    pub async fn perform<T, W>(&self, whose: Whose, work: W) -> Result<T, Failure>
+    /// As [`Sessions::perform`].
+    pub async fn perform<T, W>(&self, user: UserId, work: W) -> Result<T, Failure>
     where
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Failure>>
             + Send
             + 'static,
     {
-        self.perform_in(self.changes.clone(), whose, work).await
+        self.changes.perform(Some(user), work).await
     }
 
-    /// Performs what only reads: however it ends, it changed nothing, so nothing is unknown.
-    async fn read<T, W>(&self, whose: Whose, work: W) -> Result<T, ChangeError>
-    where
-        T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Failure>>
-            + Send
-            + 'static,
-    {
-        self.perform_in(self.reads.clone(), whose, work).await.map_err(|failure| match failure {
-            Failure::Unknown(cause) => ChangeError::NotApplied(cause),
-            other => other.into(),
-        })
-    }
-
-    async fn perform_in<T, W>(&self, pool: Pool, whose: Whose, work: W) -> Result<T, Failure>
-    where
-        T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Failure>>
-            + Send
-            + 'static,
-    {
-        let (answer, outcome) = oneshot::channel();
-        let PoolLimits { wait, session: SessionLimits { answer: limit, .. }, .. } = self.limits;
-        self.spawn(async move {
-            let mut lease = match pool.lease(whose, wait).await {
-                Ok(lease) => lease,
-                Err(failure) => return drop(answer.send(Err(failure))),
-            };
-            let Some(session) = lease.take() else { return };
-            let (result, spent) = session.run(limit, work).await;
-            drop(answer.send(result));
-            lease.put_back(match spent {
-                Some(spent) => spent.recover().await,
-                None => None,
-            });
-        });
-        // The task panicked, or its runtime has ended: nobody knows how far it came.
-        outcome.await.unwrap_or_else(|gone| Err(Failure::Unknown(gone.into())))
+    /// The sessions for what only reads.
+    pub fn reads(&self) -> &Sessions {
+        &self.reads
     }
 
     /// How long a change may wait for a session.
@@ -148,17 +101,18 @@ impl Store {
         self.limits.wait
     }
 
-    /// Runs a task on the home of the sessions.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        drop(self.home.spawn(task));
-    }
-
-    /// The balance of a user as of now.
-    pub async fn balance(&self, user: UserId) -> Result<Balance, ChangeError> {
-        self.read(Some(user), move |connection| Box::pin(users::balance(connection, user))).await
+    /// A user as of now.
+    ///
+    /// # Errors
+    /// [`ChangeError::UserNotFound`], or what the database says.
+    pub async fn user(&self, user: UserId) -> Result<users::User, ChangeError> {
+        self.reads.read(Some(user), move |connection| Box::pin(users::read(connection, user))).await
     }
 
     /// Creates a user; with a key, at most once.
+    ///
+    /// # Errors
+    /// [`ChangeError::KeyReused`], or what the database says.
     pub async fn create_user(
         &self,
         opening: Balance,
@@ -167,44 +121,38 @@ impl Store {
         let mut attempts = Attempts::new(users::POLICY);
         loop {
             let key = key.clone();
-            let creating = self.perform(None, move |connection| {
+            let creating = self.changes.perform(None, move |connection| {
                 Box::pin(async move { users::create(connection, opening, key.as_ref()).await })
             });
             match creating.await {
                 Err(Failure::Race(_)) if attempts.again().await => {}
-                ended => return Ok(ended?),
+                created => return Ok(created?),
             }
         }
     }
 
-    /// At most `limit` journal rows of a user, newest first, with versions below `before`.
+    /// At most `limit` entries of a user's journal, newest first, with versions below `before`.
+    ///
+    /// # Errors
+    /// [`ChangeError::UserNotFound`], or what the database says.
     pub async fn history(
         &self,
         user: UserId,
         before: i64,
         limit: i64,
-    ) -> Result<Vec<journal::Entry>, ChangeError> {
-        self.read(Some(user), move |connection| {
-            Box::pin(async move {
-                let entries = journal::page(connection, user, before, limit).await?;
-                if entries.is_empty() {
-                    // No history, or no user?
-                    users::balance(connection, user).await?;
-                }
-                Ok(entries)
+    ) -> Result<Vec<history::Entry>, ChangeError> {
+        self.reads
+            .read(Some(user), move |connection| {
+                Box::pin(async move {
+                    let entries = history::page(connection, user, before, limit).await?;
+                    if entries.is_empty() {
+                        // No history, or no user?
+                        users::read(connection, user).await?;
+                    }
+                    Ok(entries)
+                })
             })
-        })
-        .await
-    }
-
-    /// Looks which of the users' rows are locked.
-    pub(crate) async fn look(&self, users: Vec<UserId>) -> Result<Vec<Looked>, ChangeError> {
-        self.read(None, move |connection| {
-            Box::pin(
-                async move { held::look(connection, &users).await.map_err(Failure::before_commit) },
-            )
-        })
-        .await
+            .await
     }
 
     /// Waits for running work for `limit` at most, and closes all sessions.

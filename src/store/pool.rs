@@ -5,7 +5,7 @@
 //! one user has at most half of the sessions at a time: the other half goes on where a row of that
 //! user is held by somebody.
 //!
-//! The sessions belong to the runtime on which they are used (see [`Store`](super::Store)). They are
+//! The sessions belong to the runtime on which they are used (see [`Sessions`](super::sessions::Sessions)). They are
 //! opened at start; one that was lost is opened anew by whoever gets its place.
 
 use std::collections::{HashMap, VecDeque};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::error::Failure;
 use super::session::{Connector, Session};
-use crate::balance::UserId;
+use crate::ledger::UserId;
 
 /// How many may wait in all. Room for every HTTP connection; beyond it is somebody who hangs up and
 /// comes again.

@@ -19,8 +19,10 @@ use sqlx::{Connection, PgConnection, TransactionManager};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
-use super::BoxFuture;
 use super::error::Failure;
+
+/// A boxed future that borrows for as long as it runs.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A session that rested for longer may have been closed meanwhile, which on TCP shows only after a
 /// statement was sent. So it is asked first. A busy one is not: the question is a round trip, a

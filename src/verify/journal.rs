@@ -35,19 +35,23 @@ pub(super) async fn check(
 const WALK: &str = r"
 WITH walk AS (
     SELECT
-        user_id, version, amount, balance,
+        user_id, version, amount, held_amount, balance, held, created_at,
         lag(version, 1, 0::bigint) OVER history AS version_before,
         lag(balance, 1, 0::bigint) OVER history AS balance_before,
+        lag(held, 1, 0::bigint) OVER history AS held_before,
+        lag(created_at) OVER history AS time_before,
         CASE WHEN lead(version) OVER history IS NULL THEN user_id END AS last_of
     FROM balance_changes
     WINDOW history AS (PARTITION BY user_id ORDER BY version)
 ), flagged AS (
     SELECT
         *,
-        amount = 0 OR balance < 0 OR version <> version_before + 1
+        (amount = 0 AND held_amount = 0) OR balance < 0 OR held < 0
+            OR version <> version_before + 1
+            OR coalesce(created_at < time_before, FALSE)
             OR CASE
-                WHEN balance >= 0 AND balance_before >= 0
-                THEN balance - balance_before <> amount
+                WHEN balance >= 0 AND balance_before >= 0 AND held >= 0 AND held_before >= 0
+                THEN balance - balance_before <> amount OR held - held_before <> held_amount
                 ELSE TRUE
             END AS is_suspect
     FROM walk
@@ -59,21 +63,33 @@ SELECT
     u.id IS NOT NULL AS user_exists,
     coalesce(u.version, 0) AS user_version,
     coalesce(u.balance, 0) AS user_balance,
+    coalesce(u.held, 0) AS user_held,
+    u.changed_at::text AS user_time,
     coalesce(j.version, 0) AS version,
     coalesce(j.amount, 0) AS amount,
+    coalesce(j.held_amount, 0) AS held_amount,
     coalesce(j.balance, 0) AS balance,
+    coalesce(j.held, 0) AS held,
+    j.created_at::text AS time,
     coalesce(j.version_before, 0) AS version_before,
     coalesce(j.balance_before, 0) AS balance_before,
+    coalesce(j.held_before, 0) AS held_before,
+    j.time_before::text AS time_before,
+    coalesce(j.created_at < j.time_before, FALSE) AS time_is_backwards,
+    coalesce(u.changed_at < j.created_at, FALSE) AS user_time_is_backwards,
     j.user_id IS NOT NULL AS has_change,
     j.user_id IS NULL OR j.last_of IS NOT NULL AS journal_ends
 FROM suspects AS j
 FULL JOIN users AS u ON u.id = j.last_of
 WHERE j.is_suspect
     OR u.balance < 0
+    OR u.held < 0
     OR u.version < 0
     OR (j.last_of IS NOT NULL AND u.id IS NULL)
     OR u.version <> coalesce(j.version, 0)
     OR u.balance <> coalesce(j.balance, 0)
+    OR u.held <> coalesce(j.held, 0)
+    OR u.changed_at < j.created_at
 ORDER BY user_id, version
 ";
 
@@ -85,11 +101,21 @@ struct Suspect {
     user_exists: bool,
     user_version: i64,
     user_balance: i64,
+    user_held: i64,
+    /// Times are only quoted, as the database shows them.
+    user_time: Option<String>,
     version: i64,
     amount: i64,
+    held_amount: i64,
     balance: i64,
+    held: i64,
+    time: Option<String>,
     version_before: i64,
     balance_before: i64,
+    held_before: i64,
+    time_before: Option<String>,
+    time_is_backwards: bool,
+    user_time_is_backwards: bool,
     /// False for a user without journal rows.
     has_change: bool,
     /// Whether this is the last row of its user, or the journal is empty.
@@ -97,10 +123,8 @@ struct Suspect {
 }
 
 fn report_change(row: &Suspect, findings: &mut Findings) {
-    let Suspect { version, amount, balance, version_before, balance_before, .. } = *row;
+    let Suspect { version, amount, held_amount, balance, held, version_before, .. } = *row;
     let mut add = |kind, sentence| findings.add(kind, row.user_id, Some(version), sentence);
-    // Wider than the columns, so that no wrong number overflows here.
-    let sum = i128::from(balance_before) + i128::from(amount);
     if i128::from(version) != i128::from(version_before) + 1 {
         add(
             Kind::VersionGap,
@@ -109,22 +133,37 @@ fn report_change(row: &Suspect, findings: &mut Findings) {
                 before => format!("the version before it is {before}"),
             },
         );
-    } else if sum != i128::from(balance) {
-        add(
-            Kind::WrongSum,
-            format!("{balance_before} changed by {amount} is {sum}, the journal has {balance}"),
-        );
+    } else {
+        for (what, before, by, after) in [
+            ("", row.balance_before, amount, balance),
+            ("held ", row.held_before, held_amount, held),
+        ] {
+            // Wider than the columns, so that no wrong number overflows here.
+            let sum = i128::from(before) + i128::from(by);
+            if sum != i128::from(after) {
+                let sentence =
+                    format!("{what}{before} changed by {by} is {sum}, the journal has {after}");
+                add(Kind::WrongSum, sentence);
+            }
+        }
     }
-    if amount == 0 {
+    if amount == 0 && held_amount == 0 {
         add(Kind::ZeroAmount, format!("it changes nothing and leaves {balance}"));
     }
     if balance < 0 {
         add(Kind::JournalBelowZero, format!("a change by {amount} leaves {balance}"));
     }
+    if held < 0 {
+        add(Kind::JournalBelowZero, format!("a change by {held_amount} leaves {held} held"));
+    }
+    if row.time_is_backwards {
+        let (time, before) = (shown(&row.time), shown(&row.time_before));
+        add(Kind::TimeBackwards, format!("it is of {time}, the version before it of {before}"));
+    }
 }
 
 fn report_user(row: &Suspect, findings: &mut Findings) {
-    let Suspect { user_version, user_balance, version, balance, .. } = *row;
+    let Suspect { user_version, user_balance, user_held, version, balance, held, .. } = *row;
     if !row.journal_ends {
         return;
     }
@@ -135,6 +174,9 @@ fn report_user(row: &Suspect, findings: &mut Findings) {
     let mut add = |kind, sentence| findings.add(kind, row.user_id, Some(user_version), sentence);
     if user_balance < 0 {
         add(Kind::BalanceBelowZero, format!("the balance is {user_balance}"));
+    }
+    if user_held < 0 {
+        add(Kind::HeldBelowZero, format!("the held money is {user_held}"));
     }
     if user_version != version {
         add(
@@ -148,4 +190,21 @@ fn report_user(row: &Suspect, findings: &mut Findings) {
             format!("the journal ends with {balance}, the balance is {user_balance}"),
         );
     }
+    if user_held != held {
+        add(
+            Kind::HeldMismatch,
+            format!("the journal ends with {held} held, the user has {user_held} held"),
+        );
+    }
+    if row.user_time_is_backwards {
+        let (time, user_time) = (shown(&row.time), shown(&row.user_time));
+        add(
+            Kind::TimeBackwards,
+            format!("the journal ends at {time}, the user's next change may be of {user_time}"),
+        );
+    }
+}
+
+fn shown(time: &Option<String>) -> &str {
+    time.as_deref().unwrap_or("no time")
 }

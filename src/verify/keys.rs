@@ -28,42 +28,47 @@ pub(super) async fn check_accepted(
     let mut wrong =
         sqlx::query_as::<_, AcceptedKey>(ACCEPTED_KEYS).persistent(false).fetch(snapshot);
     while let Some(accepted) = wrong.try_next().await? {
-        let AcceptedKey { user_id, key, amount, balance, version } = accepted;
+        let AcceptedKey { user_id, key, fingerprint, balance, version } = accepted;
         let instead = match version {
             Some(_) => "the newest change with this key is another one",
             None => "there is no change with this key",
         };
-        let sentence =
-            format!("key {key:?} has a change by {amount} that led to {balance}, but {instead}");
+        let sentence = format!(
+            "key {key:?} stands for {fingerprint:?}, which led to {balance}, but {instead}"
+        );
         findings.add(Kind::KeyWithoutChange, user_id, version, sentence);
     }
     Ok(())
 }
 
+/// A change of zero only read, so its key has no journal row.
+///
 /// Two steps keep the sort of texts (slow in most locales) and the grouping small. The first finds
 /// keys without a change or with a different change (mostly none). The second drops those whose own
 /// change comes after the different one.
 const ACCEPTED_KEYS: &str = r"
 WITH doubtful AS (
-    SELECT k.user_id, k.key, k.amount, k.balance, c.version AS other_version
+    SELECT k.user_id, k.key, k.fingerprint, k.answer[1] AS balance, c.version AS other_version
     FROM idempotency_keys AS k
     LEFT JOIN balance_changes AS c ON c.user_id = k.user_id AND c.key = k.key
-    WHERE k.balance IS NOT NULL
-        AND k.amount <> 0
-        AND (c.amount, c.balance) IS DISTINCT FROM (k.amount, k.balance)
+    WHERE k.answer IS NOT NULL
+        AND k.fingerprint <> 'change 0'
+        AND NOT starts_with(k.fingerprint, 'change 0 ')
+        AND ('change ' || c.amount || coalesce(' ' || c.reference, ''), c.balance)
+            IS DISTINCT FROM (k.fingerprint, k.answer[1])
 )
-SELECT user_id, key, amount, balance, max(other_version) AS version
+SELECT user_id, key, fingerprint, balance, max(other_version) AS version
 FROM doubtful AS d
 WHERE NOT EXISTS (
     SELECT
     FROM balance_changes AS own
     WHERE own.user_id = d.user_id
         AND own.key = d.key
-        AND own.amount = d.amount
+        AND 'change ' || own.amount || coalesce(' ' || own.reference, '') = d.fingerprint
         AND own.balance = d.balance
         AND own.version > d.other_version
 )
-GROUP BY user_id, key, amount, balance
+GROUP BY user_id, key, fingerprint, balance
 ORDER BY user_id, key
 ";
 
@@ -71,7 +76,7 @@ ORDER BY user_id, key
 struct AcceptedKey {
     user_id: i64,
     key: String,
-    amount: i64,
+    fingerprint: String,
     balance: i64,
     /// The version of the newest different change with this key.
     version: Option<i64>,

@@ -70,8 +70,12 @@ pub struct Violation {
 pub enum Kind {
     /// A user's balance is below zero.
     BalanceBelowZero,
+    /// A user's held money is below zero.
+    HeldBelowZero,
     /// A user's balance differs from the last balance of the journal.
     BalanceMismatch,
+    /// A user's held money is not what the journal ends with.
+    HeldMismatch,
     /// A user's version differs from the last version of the journal.
     VersionMismatch,
     /// A version is missing before this one.
@@ -82,6 +86,8 @@ pub enum Kind {
     JournalBelowZero,
     /// A journal row has an amount of zero.
     ZeroAmount,
+    /// A journal row is earlier than the one before it, or a user's next change could be.
+    TimeBackwards,
     /// Journal rows belong to a user who does not exist.
     NoSuchUser,
     /// An accepted key differs from the newest change with this key, or has no change.
@@ -95,12 +101,15 @@ impl Kind {
     pub fn slug(self) -> &'static str {
         match self {
             Self::BalanceBelowZero => "balance-below-zero",
+            Self::HeldBelowZero => "held-below-zero",
             Self::BalanceMismatch => "balance-mismatch",
+            Self::HeldMismatch => "held-mismatch",
             Self::VersionMismatch => "version-mismatch",
             Self::VersionGap => "version-gap",
             Self::WrongSum => "wrong-sum",
             Self::JournalBelowZero => "journal-below-zero",
             Self::ZeroAmount => "zero-amount",
+            Self::TimeBackwards => "time-backwards",
             Self::NoSuchUser => "no-such-user",
             Self::KeyWithoutChange => "key-without-change",
             Self::CreationWithoutUser => "creation-without-user",
@@ -119,12 +128,15 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::BalanceBelowZero => "balance below zero",
+            Self::HeldBelowZero => "held money below zero",
             Self::BalanceMismatch => "balance that its journal does not end with",
+            Self::HeldMismatch => "held money that its journal does not end with",
             Self::VersionMismatch => "version that its journal does not end with",
             Self::VersionGap => "gap in a journal",
             Self::WrongSum => "change that does not add up",
             Self::JournalBelowZero => "change to below zero",
             Self::ZeroAmount => "change by zero",
+            Self::TimeBackwards => "time that runs backwards",
             Self::NoSuchUser => "journal without a user",
             Self::KeyWithoutChange => "key without its change",
             Self::CreationWithoutUser => "creation key without its user",

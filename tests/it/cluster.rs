@@ -36,6 +36,14 @@ pub(crate) async fn shared() -> &'static TestCluster {
         .await
 }
 
+/// Gives the columns defaults, so that a test that plants rows need not name what it is not about.
+/// The service names every column itself, and works without them.
+pub(crate) const DEFAULTS: &str = "\
+    ALTER TABLE users ALTER held SET DEFAULT 0, ALTER changed_at SET DEFAULT '2026-01-01'; \
+    ALTER TABLE balance_changes ALTER kind SET DEFAULT 'change', \
+        ALTER held_amount SET DEFAULT 0, ALTER held SET DEFAULT 0, \
+        ALTER created_at SET DEFAULT '2026-01-01';";
+
 impl TestCluster {
     /// Creates an empty database that belongs to the service's role. Returns how the service
     /// connects to it.

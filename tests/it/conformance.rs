@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use tokio::task::JoinSet;
 
 use crate::service::{Answer, TestService, balance_body, insufficient, stop_both, two_instances};
@@ -54,7 +54,7 @@ async fn run_workload(
 
 /// Every approach alone, and all of them at once, each without keys and with keys.
 fn workloads(amounts: &[i64]) -> Vec<(String, Workload)> {
-    let names: Vec<&'static str> = approach::names().collect();
+    let names: Vec<&'static str> = registry::names().collect();
     let approach_sets = names.iter().map(|name| vec![*name]).chain([names.clone()]);
     let workload = |names: &Vec<_>, keyed| {
         let title = format!("{names:?}{}", if keyed { ", with keys" } else { "" });

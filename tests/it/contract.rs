@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use reqwest::Method;
 use reqwest::header::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +15,8 @@ use crate::service::{Answer, TestService, balance_body, error_body, insufficient
 const PATH: &str = "/approach/self/balance";
 const AMOUNT_RULE: &str =
     "amount must be a whole number from -9223372036854775807 to 9223372036854775807";
+const REFERENCE_RULE: &str =
+    "reference must be a string of 1 to 255 characters without control characters";
 const USER_RULE: &str = "userId must be a whole number from 1 to 9223372036854775807";
 
 async fn send_text(service: &TestService, body: &str) -> Answer {
@@ -29,7 +31,7 @@ async fn send_text(service: &TestService, body: &str) -> Answer {
 #[tokio::test]
 async fn changes_go_down_and_up_and_zero_reads() {
     let service = TestService::start().await;
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(10_000).await;
         assert_eq!(service.change(name, user, -2).await, (200, balance_body(9_998)), "{name}");
         assert_eq!(service.change(name, user, 5).await, (200, balance_body(10_003)), "{name}");
@@ -42,7 +44,7 @@ async fn changes_go_down_and_up_and_zero_reads() {
 #[tokio::test]
 async fn the_whole_balance_can_go_and_not_one_cent_more() {
     let service = TestService::start().await;
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(3).await;
         assert_eq!(service.change(name, user, -4).await, insufficient(), "{name}");
         assert_eq!(service.change(name, user, -3).await, (200, balance_body(0)), "{name}");
@@ -56,7 +58,7 @@ async fn the_whole_balance_can_go_and_not_one_cent_more() {
 #[tokio::test]
 async fn an_unknown_user_is_not_an_empty_account() {
     let service = TestService::start().await;
-    for name in approach::names() {
+    for name in registry::names() {
         for amount in [-1, 0, 1] {
             let answer = service.change(name, 4_711, amount).await;
             assert_eq!(answer, (404, error_body("User not found")), "{name} {amount}");
@@ -68,7 +70,7 @@ async fn an_unknown_user_is_not_an_empty_account() {
 #[tokio::test]
 async fn a_sum_beyond_64_bits_is_a_400_and_changes_nothing() {
     let service = TestService::start().await;
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(1).await;
         let answer = service.change(name, user, i64::MAX).await;
         assert_eq!(answer, (400, error_body("Balance out of range")), "{name}");
@@ -82,7 +84,7 @@ async fn a_sum_beyond_64_bits_is_a_400_and_changes_nothing() {
 async fn every_malformed_body_is_a_400_that_says_what_is_wrong() {
     let service = TestService::start().await;
     let required = "userId and amount are required";
-    let object = "The request body must be a JSON object with userId, amount";
+    let object = "The request body must be a JSON object with userId, amount, reference";
     let cases = [
         ("{}", required),
         (r#"{"userId":1}"#, required),
@@ -102,13 +104,19 @@ async fn every_malformed_body_is_a_400_that_says_what_is_wrong() {
         (r#"{"userId":"1","amount":-2}"#, USER_RULE),
         (r#"{"userId":1.5,"amount":-2}"#, USER_RULE),
         (r#"{"userId":9223372036854775808,"amount":-2}"#, USER_RULE),
+        (r#"{"userId":1,"amount":-2,"reference":""}"#, REFERENCE_RULE),
+        (r#"{"userId":1,"amount":-2,"reference":17}"#, REFERENCE_RULE),
+        (r#"{"userId":1,"amount":-2,"reference":["x"]}"#, REFERENCE_RULE),
+        (r#"{"userId":1,"amount":-2,"reference":"a\nb"}"#, REFERENCE_RULE),
+        (r#"{"userId":1,"amount":-2,"reference":"a\u0000b"}"#, REFERENCE_RULE),
+        (r#"{"userId":1,"amount":-2,"reference":"\ud800"}"#, REFERENCE_RULE),
         ("[1,-5]", object),
         ("7", object),
         ("null", object),
         (r#"{"userId":1,"amount":-2,"amount":-3}"#, "amount must not be given twice"),
         (
             r#"{"userId":1,"amount":-2,"to":2}"#,
-            "Unknown member \"to\"; the request body may have userId, amount",
+            "Unknown member \"to\"; the request body may have userId, amount, reference",
         ),
     ];
     for (body, sentence) in cases {
@@ -156,7 +164,7 @@ async fn a_body_of_3_mb_is_answered_and_not_reset() {
 #[tokio::test]
 async fn routes_methods_and_approaches_that_do_not_exist_are_told_so() {
     let service = TestService::start().await;
-    let names: Vec<_> = approach::names().collect();
+    let names: Vec<_> = registry::names().collect();
     assert_eq!(
         service.change("fastest", 1, -2).await,
         (404, error_body(&format!("Unknown approach; there are: {}", names.join(", "))))

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,7 +40,7 @@ pub(crate) async fn send_and_hang_up(service: &TestService, name: &str, user: i6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_changes_survive_clients_that_hang_up_in_the_middle() {
     let service = TestService::start_with(&[("POOL_SIZE", "2")]).await;
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(1_000_000).await;
         for round in 1..=20 {
             for _ in 0..10 {
@@ -103,7 +103,7 @@ pub(crate) async fn end_sessions(service: &TestService) {
 async fn a_database_that_stalls_is_an_unknown_outcome_and_loses_nothing_acknowledged() {
     let service =
         TestService::start_with(&[("POOL_SIZE", "2"), ("ANSWER_TIMEOUT_SECS", "1")]).await;
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(1_001).await;
         // After this, approaches that connect on first use are connected.
         assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");
@@ -267,7 +267,7 @@ struct AnswerCounts {
 /// Withdraws 1 repeatedly through every approach until `stop`, and counts the answers. A missing
 /// answer or one of another status fails the test.
 async fn load(service: &TestService, user: i64, stop: &AtomicBool) -> AnswerCounts {
-    let names: Vec<_> = approach::names().collect();
+    let names: Vec<_> = registry::names().collect();
     let counts = Mutex::new(AnswerCounts::default());
     let client = async |first: usize| {
         for name in names.iter().cycle().skip(first) {
@@ -314,7 +314,7 @@ async fn killed_backends_lose_nothing_acknowledged_and_are_replaced() {
     };
     let (counts, ()) = tokio::join!(load(&service, user, &stop), kill);
     assert_nothing_lost(&counts, 1_000_000 - service.balance_of(user).await);
-    for name in approach::names() {
+    for name in registry::names() {
         assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");
     }
     service.stop().await;

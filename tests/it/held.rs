@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use reqwest::Method;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -82,7 +82,7 @@ async fn check_held_rows(service: &Arc<TestService>, name: &'static str, held: u
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_held_row_delays_nobody_else() {
     let service = Arc::new(TestService::start().await);
-    for name in approach::names() {
+    for name in registry::names() {
         check_held_rows(&service, name, 1).await;
     }
     Arc::into_inner(service).unwrap().stop().await;
@@ -91,7 +91,7 @@ async fn a_held_row_delays_nobody_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_held_rows_delay_nobody_else() {
     let service = Arc::new(TestService::start().await);
-    for name in approach::names() {
+    for name in registry::names() {
         check_held_rows(&service, name, 10).await;
     }
     Arc::into_inner(service).unwrap().stop().await;
@@ -100,7 +100,7 @@ async fn ten_held_rows_delay_nobody_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_is_let_go_in_time_was_only_slow() {
     let service = Arc::new(TestService::start().await);
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(10).await;
         let lock = lock_row(&service, user).await;
         let first = tokio::spawn({
@@ -122,7 +122,7 @@ async fn a_row_that_is_let_go_in_time_was_only_slow() {
 async fn a_locked_table_is_told_in_time_and_forgotten_at_once() {
     let service = Arc::new(TestService::start().await);
     let mut users = Vec::new();
-    for name in (0..3).flat_map(|_| approach::names()) {
+    for name in (0..3).flat_map(|_| registry::names()) {
         users.push((name, service.user_with(10).await));
     }
     for mode in ["SHARE", "ACCESS EXCLUSIVE"] {
@@ -162,9 +162,12 @@ async fn a_row_that_keeps_changing_hands_is_not_held() {
                     let mut hand = service.pool.begin().await.unwrap();
                     sqlx::query(
                         "WITH changed AS (UPDATE users SET version = version + 1, \
-                             balance = balance + 1 WHERE id = $1 RETURNING version, balance) \
-                         INSERT INTO balance_changes (user_id, version, amount, balance) \
-                         SELECT $1, version, 1, balance FROM changed",
+                             balance = balance + 1, \
+                             changed_at = greatest(statement_timestamp(), changed_at) \
+                             WHERE id = $1 RETURNING version, balance, changed_at) \
+                         INSERT INTO balance_changes (user_id, version, kind, amount, held_amount, \
+                             balance, held, created_at) \
+                         SELECT $1, version, 'change', 1, 0, balance, 0, changed_at FROM changed",
                     )
                     .bind(user)
                     .execute(&mut *hand)

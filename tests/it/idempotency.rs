@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use plimsoll::store::expiry;
 use reqwest::Method;
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::service::{
 #[tokio::test]
 async fn the_same_key_replays_success_and_refusal_byte_for_byte() {
     let service = TestService::start().await;
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(10).await;
         let first = service.keyed(name, user, -7, "\"pay-1\"").await;
         assert_eq!(first, ((200, balance_body(3)), false), "{name}");
@@ -34,10 +34,10 @@ async fn the_same_key_replays_success_and_refusal_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_key_belongs_to_one_user_and_one_amount() {
+async fn a_key_belongs_to_one_user_and_one_request() {
     let service = TestService::start().await;
-    let reused = (422, error_body("The Idempotency-Key was used before with another amount"));
-    for name in approach::names() {
+    let reused = (422, error_body("The Idempotency-Key was used before with another request"));
+    for name in registry::names() {
         let (one, other) = (service.user_with(10).await, service.user_with(10).await);
         assert_eq!(service.keyed(name, one, -1, "k").await.0, (200, balance_body(9)), "{name}");
         assert_eq!(service.keyed(name, one, -2, "k").await, (reused.clone(), false), "{name}");
@@ -50,11 +50,11 @@ async fn a_key_belongs_to_one_user_and_one_amount() {
 #[tokio::test]
 async fn a_key_used_through_one_approach_replays_through_every_other() {
     let service = TestService::start().await;
-    for first in approach::names() {
+    for first in registry::names() {
         let user = service.user_with(10).await;
         for (amount, key) in [(-7, "fits"), (-7, "does-not"), (0, "reads")] {
             let (answer, _) = service.keyed(first, user, amount, key).await;
-            for name in approach::names() {
+            for name in registry::names() {
                 let again = service.keyed(name, user, amount, key).await;
                 assert_eq!(again, (answer.clone(), true), "{first} then {name}: {key}");
             }
@@ -67,7 +67,7 @@ async fn a_key_used_through_one_approach_replays_through_every_other() {
 #[tokio::test]
 async fn what_was_not_decided_burns_no_key() {
     let service = TestService::start().await;
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(10).await;
         for amount in [i64::MAX, i64::MAX] {
             let (answer, replayed) = service.keyed(name, user, amount, "k").await;
@@ -83,7 +83,7 @@ async fn what_was_not_decided_burns_no_key() {
 #[tokio::test]
 async fn without_a_key_two_equal_requests_are_two_changes() {
     let service = TestService::start().await;
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(10).await;
         assert_eq!(service.change(name, user, -3).await, (200, balance_body(7)), "{name}");
         assert_eq!(service.change(name, user, -3).await, (200, balance_body(4)), "{name}");
@@ -132,7 +132,7 @@ async fn flood(
 async fn of_ten_thousand_duplicates_a_thousand_are_changes_and_the_rest_replays() {
     let instances = two_instances(None).await;
     let database = instances[0].database.clone();
-    let all: Vec<_> = approach::names().collect();
+    let all: Vec<_> = registry::names().collect();
     let line_ups: Vec<_> = all.iter().map(|name| vec![*name]).chain([all.clone()]).collect();
     let mut users = Vec::new();
     for names in &line_ups {
@@ -158,7 +158,7 @@ async fn keys_survive_a_restart() {
     let database = service.database.clone();
     service.stop().await;
     let again = TestService::start_on(database, &[]).await;
-    for name in approach::names() {
+    for name in registry::names() {
         assert_eq!(again.keyed(name, 1, -2, "k").await, (first.clone(), true), "{name}");
     }
     again.stop().await;
@@ -167,7 +167,7 @@ async fn keys_survive_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_duplicate_waits_for_the_first_and_is_told_when_that_takes_too_long() {
     let service = Arc::new(TestService::start_with(&[("KEY_WAIT_SECS", "1")]).await);
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(10).await;
         let lock = lock_row(&service, user).await;
         let first = tokio::spawn({
@@ -255,8 +255,8 @@ async fn old_keys_are_removed_and_young_ones_stay() {
     let service = TestService::start().await;
     for key in 0..1_200 {
         sqlx::query(
-            "INSERT INTO idempotency_keys (user_id, key, amount, balance, created_at) \
-             VALUES (1, $1, -1, NULL, now() - interval '8 days')",
+            "INSERT INTO idempotency_keys (user_id, key, fingerprint, answer, created_at) \
+             VALUES (1, $1, 'change -1', NULL, now() - interval '8 days')",
         )
         .bind(format!("old{key}"))
         .execute(&service.pool)

@@ -1,6 +1,6 @@
 //! `GET /metrics`: every change is counted once, by approach and outcome.
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use reqwest::Method;
 
 use crate::faults::{lock_row, until, waiting_for_locks};
@@ -44,7 +44,7 @@ impl Metrics {
 #[tokio::test]
 async fn each_change_is_counted_once_by_how_it_ended() {
     let service = TestService::start().await;
-    for name in approach::names() {
+    for name in registry::names() {
         let metrics = Metrics::scrape(&service).await;
         assert_eq!(metrics.changes(name), ["0"; 7], "{name}");
         let user = service.user_with(10).await;
@@ -96,8 +96,10 @@ async fn every_try_beyond_the_first_is_counted() {
             until("it waits for the row", async || waiting_for_locks(&service).await == 1).await;
             // Acts like another process.
             for statement in [
-                "UPDATE users SET balance = 11, version = 2 WHERE id = $1",
-                "INSERT INTO balance_changes (user_id, version, amount, balance) VALUES ($1, 2, 1, 11)",
+                "UPDATE users SET balance = 11, version = 2, changed_at = now() WHERE id = $1",
+                "INSERT INTO balance_changes \
+                     (user_id, version, kind, amount, held_amount, balance, held, created_at) \
+                 VALUES ($1, 2, 'change', 1, 0, 11, 0, now())",
             ] {
                 sqlx::query(statement).bind(user).execute(&mut *other).await.unwrap();
             }

@@ -5,7 +5,7 @@ mod contract;
 mod page;
 mod recorder;
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use plimsoll::http;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -93,7 +93,7 @@ fn names_and_limits_are_those_of_the_code() {
     let contract = contract();
     let at = |place: &str| contract.0.pointer(place).cloned().unwrap();
     let approaches = at("/paths/~1approach~1{approach}~1balance/patch/parameters/0/schema/enum");
-    assert_eq!(approaches, json!(approach::names().collect::<Vec<_>>()));
+    assert_eq!(approaches, json!(registry::names().collect::<Vec<_>>()));
     let amount = at("/components/schemas/Amount");
     assert_eq!((&amount["minimum"], &amount["maximum"]), (&json!(-i64::MAX), &json!(i64::MAX)));
     assert_eq!(at("/components/schemas/Error/additionalProperties"), json!(false));

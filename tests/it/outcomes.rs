@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use plimsoll::cluster::SUPERUSER_ROLE;
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::sleep;
@@ -19,7 +19,7 @@ const UNKNOWN: &str = "Outcome unknown: the change may or may not have been appl
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_is_told_to_come_again_is_never_applied() {
     let service = Arc::new(TestService::start_with(&[("KEY_WAIT_SECS", "1")]).await);
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(10).await;
         let lock = lock_row(&service, user).await;
         let send = || {
@@ -50,7 +50,7 @@ async fn what_may_have_been_applied_is_never_told_to_be_not_applied() {
     let service = TestService::start_private_with(options, &variables).await;
     let superuser = service.database.clone().username(SUPERUSER_ROLE);
     let mut admin = superuser.database("postgres").connect().await.unwrap();
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(10).await;
         admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'").await.unwrap();
         admin.execute("SELECT pg_reload_conf()").await.unwrap();
@@ -84,7 +84,7 @@ async fn a_lost_answer_is_an_unknown_outcome_and_the_change_is_there_once() {
     let database = cluster::shared().await.fresh_database().await;
     let proxy = Proxy::in_front_of(&database).await;
     let service = Arc::new(TestService::start_through(proxy.database.clone(), database, &[]).await);
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(10).await;
         assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");
         let lock = lock_row(&service, user).await;
@@ -123,12 +123,13 @@ async fn a_lost_answer_is_an_unknown_outcome_and_the_change_is_there_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_another_process_uses_right_now_is_found_afterwards() {
     let service = Arc::new(TestService::start().await);
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(10).await;
         let mut other = service.pool.begin().await.unwrap();
         // Without the row's lock: only the key's primary key stands in the way.
         sqlx::query(
-            "INSERT INTO idempotency_keys (user_id, key, amount, balance) VALUES ($1, 'k', -1, 9)",
+            "INSERT INTO idempotency_keys (user_id, key, fingerprint, answer) \
+             VALUES ($1, 'k', 'change -1', '{9}')",
         )
         .bind(user)
         .execute(&mut *other)
@@ -141,9 +142,11 @@ async fn a_key_that_another_process_uses_right_now_is_found_afterwards() {
         until("it waits for the key", async || waiting_for_locks(&service).await > 0).await;
         sleep(Duration::from_millis(300)).await;
         sqlx::query(
-            "WITH changed AS (UPDATE users SET balance = 9, version = 2 WHERE id = $1) \
-             INSERT INTO balance_changes (user_id, version, amount, balance, key) \
-             VALUES ($1, 2, -1, 9, 'k')",
+            "WITH changed AS (UPDATE users SET balance = 9, version = 2, \
+                 changed_at = now() WHERE id = $1) \
+             INSERT INTO balance_changes \
+                 (user_id, version, kind, amount, held_amount, balance, held, created_at, key) \
+             VALUES ($1, 2, 'change', -1, 0, 9, 0, now(), 'k')",
         )
         .bind(user)
         .execute(&mut *other)

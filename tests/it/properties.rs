@@ -1,7 +1,7 @@
 //! Thousands of generated requests: no request causes a 5xx, and no journal row is written without a
 //! success.
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -83,7 +83,7 @@ fn path() -> impl Strategy<Value = String> {
         (proptest::sample::select(vec!["limit", "before", "x"]), number())
             .prop_map(|(name, value)| format!("?{name}={value}")),
     ];
-    let approaches: Vec<&str> = approach::names().collect();
+    let approaches: Vec<&str> = registry::names().collect();
     prop_oneof![
         6 => proptest::sample::select(approaches)
             .prop_map(|name| format!("/approach/{name}/balance")),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use reqwest::Method;
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::{Instant, timeout};
@@ -23,13 +23,13 @@ async fn sessions_that_are_silent_for_good_are_replaced_and_do_not_hold_up_the_e
     let service = TestService::start_with(&variables).await;
     let user = service.user_with(1_000).await;
     let database = service.database.clone();
-    for name in approach::names() {
+    for name in registry::names() {
         assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");
     }
     signal_backends(&service, "-STOP").await;
     let stopped = stopped_backends(&service).await;
     let silent = Instant::now();
-    for name in approach::names() {
+    for name in registry::names() {
         until("new sessions serve", async || service.change(name, user, -1).await.0 == 200).await;
     }
     assert!(silent.elapsed() < Duration::from_secs(15), "{:?}", silent.elapsed());
@@ -95,7 +95,7 @@ async fn a_database_that_was_read_only_takes_changes_again_without_a_restart() {
     };
     set("on").await;
     end_sessions(&service).await;
-    for name in approach::names() {
+    for name in registry::names() {
         // A change sent on a session that was just ended has an unknown outcome. Later ones do not.
         until("the new sessions are read-only", async || {
             service.change(name, user, -1).await.0 == 503
@@ -107,7 +107,7 @@ async fn a_database_that_was_read_only_takes_changes_again_without_a_restart() {
     let path = format!("/users/{user}");
     until("reads go on", async || status(&service, &path).await == 200).await;
     set("off").await;
-    for name in approach::names() {
+    for name in registry::names() {
         until("changes go on", async || service.change(name, user, -1).await.0 == 200).await;
     }
     until("it is ready", async || status(&service, "/readyz").await == 200).await;
@@ -123,7 +123,7 @@ async fn a_distant_database_is_slow_to_connect_to_and_serves_all_the_same() {
     // Longer than the former limit of one second.
     proxy.delay_connections(Duration::from_millis(1_500));
     end_sessions(&service).await;
-    for name in approach::names() {
+    for name in registry::names() {
         until("it serves", async || service.change(name, user, -1).await.0 == 200).await;
     }
     drop(proxy);

@@ -18,7 +18,7 @@ fn statements() -> Vec<(PathBuf, String)> {
             .filter(|line| !line.trim_start().starts_with("//"))
             .collect::<Vec<_>>()
             .join("\n");
-        for text in code.split('"').skip(1).step_by(2) {
+        for text in literals(&code) {
             let text = text.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ");
             if ["SELECT ", "INSERT ", "UPDATE ", "DELETE "].iter().any(|word| text.contains(word)) {
                 found.push((file.clone(), text));
@@ -26,6 +26,26 @@ fn statements() -> Vec<(PathBuf, String)> {
         }
     }
     assert!(found.len() > 20, "{found:?}");
+    found
+}
+
+/// The contents of the string literals: plain, raw, and raw with a hash.
+fn literals(code: &str) -> Vec<&str> {
+    let (mut found, mut rest) = (Vec::new(), code);
+    while let Some(start) = rest.find('"') {
+        let (before, after) = (&rest[..start], &rest[start + 1..]);
+        let is_raw = before.ends_with('r');
+        let end = if before.ends_with("r#") { "\"#" } else { "\"" };
+        let mut ends = after.match_indices(end).map(|(end, _)| end);
+        let end_of_text = if before.ends_with('\'') {
+            0 // The character '"'.
+        } else {
+            let is_escaped = |end: &usize| !is_raw && after[..*end].ends_with('\\');
+            ends.find(|end| !is_escaped(end)).expect("a literal ends")
+        };
+        found.push(&after[..end_of_text]);
+        rest = after[end_of_text..].trim_start_matches('"');
+    }
     found
 }
 
@@ -80,7 +100,8 @@ fn a_used_key_is_never_reported_as_an_internal_error() {
 fn a_lost_race_is_never_reported_as_an_internal_error() {
     let statements = statements();
     let of_the_journal = |(file, text): &&(PathBuf, String)| {
-        file.ends_with("store/journal.rs") && text.contains("INSERT INTO")
+        file.ends_with("approach/read_then_write.rs")
+            && text.contains("INSERT INTO balance_changes")
     };
     let (_, text) = statements.iter().find(of_the_journal).expect("the write of a decision");
     assert_eq!(text.matches("INSERT INTO").count(), 2);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plimsoll::approach;
+use plimsoll::approach::registry;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -22,7 +22,8 @@ async fn a_created_user_has_its_opening_balance_as_the_first_change() {
     assert_eq!(response.headers()["location"], "/users/2");
     assert_eq!(read(response).await, (201, r#"{"id":2,"balance":10000}"#.to_owned()));
     let shown = service.send(Method::GET, "/users/2", None).await;
-    assert_eq!(read(shown).await, (200, r#"{"id":2,"balance":10000}"#.to_owned()));
+    let user = r#"{"id":2,"balance":10000,"held":0,"version":1}"#;
+    assert_eq!(read(shown).await, (200, user.to_owned()));
     let (_, history) = get(&service, "/users/2/changes").await;
     assert_eq!(history["changes"][0]["amount"], 10_000);
     assert_eq!(history["changes"][0]["version"], 1);
@@ -44,7 +45,7 @@ async fn the_seed_is_journaled_too() {
 
 #[tokio::test]
 async fn the_default_approach_serves_the_route_that_names_none() {
-    for name in approach::names() {
+    for name in registry::names() {
         let service = TestService::start_with(&[("DEFAULT_APPROACH", name)]).await;
         let change = async |amount: i64| {
             let body = json!({ "amount": amount });
@@ -61,7 +62,7 @@ async fn the_default_approach_serves_the_route_that_names_none() {
 #[tokio::test]
 async fn every_approach_journals_what_it_accepts_and_nothing_else() {
     let service = TestService::start().await;
-    for name in approach::names() {
+    for name in registry::names() {
         let user = service.user_with(100).await;
         for (amount, status) in [(-30, 200), (-71, 400), (0, 200), (5, 200), (i64::MAX, 400)] {
             assert_eq!(service.change(name, user, amount).await.0, status, "{name} {amount}");
@@ -113,16 +114,19 @@ async fn history_is_read_page_by_page_without_a_gap_or_a_repetition() {
 async fn any_page_of_a_million_changes_reads_a_handful_of_blocks() {
     let service = TestService::start().await;
     sqlx::query(
-        "INSERT INTO balance_changes (user_id, version, amount, balance) \
-         SELECT 1, 1 + n, 1, 10000 + n FROM generate_series(1, 999999) n",
+        "INSERT INTO balance_changes \
+             (user_id, version, kind, amount, held_amount, balance, held, created_at) \
+         SELECT 1, 1 + n, 'change', 1, 0, 10000 + n, 0, now() FROM generate_series(1, 999999) n",
     )
     .execute(&service.pool)
     .await
     .unwrap();
-    sqlx::query("UPDATE users SET version = 1000000, balance = 1009999 WHERE id = 1")
-        .execute(&service.pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "UPDATE users SET version = 1000000, balance = 1009999, changed_at = now() WHERE id = 1",
+    )
+    .execute(&service.pool)
+    .await
+    .unwrap();
     // Counts rows read, not time, which varies on a busy machine.
     let plan: Value = sqlx::query_scalar(
         "EXPLAIN (ANALYZE, FORMAT JSON) SELECT version, amount, balance, key FROM balance_changes \

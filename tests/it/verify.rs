@@ -25,15 +25,16 @@ impl Books {
         let mut connection = PgConnection::connect_with(&options).await.expect("connects");
         sqlx::migrate!("./migrations").run(&mut connection).await.expect("migrates");
         let mut books = Self { options, connection };
+        books.run(cluster::DEFAULTS).await;
         books
             .run(
                 "TRUNCATE users, balance_changes, idempotency_keys, user_creation_keys; \
                  INSERT INTO users (id, balance, version) VALUES (1, 9990, 3), (2, 0, 0); \
                  INSERT INTO balance_changes (user_id, version, amount, balance, key) VALUES \
                      (1, 1, 10000, 10000, NULL), (1, 2, -20, 9980, 'b'), (1, 3, 10, 9990, 'c'); \
-                 INSERT INTO idempotency_keys (user_id, key, amount, balance) VALUES \
-                     (1, 'b', -20, 9980), (1, 'c', 10, 9990), (1, 'read', 0, 9990), \
-                     (2, 'refused', -1, NULL); \
+                 INSERT INTO idempotency_keys (user_id, key, fingerprint, answer) VALUES \
+                     (1, 'b', 'change -20', '{9980}'), (1, 'c', 'change 10', '{9990}'), \
+                     (1, 'read', 'change 0', '{9990}'), (2, 'refused', 'change -1', NULL); \
                  INSERT INTO user_creation_keys (key, balance, user_id) VALUES \
                      ('one', 10000, 1), ('two', 0, 2)",
             )

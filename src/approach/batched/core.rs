@@ -33,12 +33,12 @@ mod simulation;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::fold::{self, Guard, Plan, Verdict};
+use super::fold::{self, Guard, Plan, Planned};
 use super::statement::{Part, Reply};
-use crate::balance::{Balance, Change, ChangeError, Decision, Outcome, UserId};
+use crate::ledger::{Balance, Change, ChangeError, Decision, Outcome, UserId};
 use crate::store::error::Failure;
-use crate::store::held::{LOOK_EVERY, LOOK_FIRST, LOOK_ROWS, Looked, WAIT_MAX};
-use crate::store::keys::Prior;
+use crate::store::held::{PROBE_FIRST, PROBE_INTERVAL, PROBE_ROWS_MAX, Probed, WAIT_MAX};
+use crate::store::keys::Stored;
 
 /// The most changes in one batch. More would not be faster: the commit is a small part of the cost
 /// of so many rows by then, and each caller waits for the whole batch.
@@ -93,8 +93,8 @@ struct Job<C> {
 /// What is on its way to the database.
 enum Task<C> {
     Job(Job<C>),
-    /// A look at the rows of these users; afterwards the job goes on that ran into a lock.
-    Look {
+    /// Which rows of these users are locked? Afterwards the job that ran into a lock goes on.
+    Probe {
         users: Vec<UserId>,
         then: Option<Job<C>>,
     },
@@ -110,7 +110,7 @@ struct Parked<C> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Until {
     /// For the row: it is looked at then. `seen` is the version at the last look.
-    Free { look_at: Time, seen: Option<i64> },
+    Free { probe_at: Time, seen: Option<i64> },
     /// For a pause to be over.
     Rested { at: Time },
     /// For its turn. `locks_first` where the row keeps changing hands.
@@ -120,9 +120,9 @@ enum Until {
 /// What the lane has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Carry out [`Core::request`] and come back with its end. `taken` changes left the queue for
-    /// it; none where it goes on with what was taken before.
-    Send { taken: usize },
+    /// Carry out [`Core::request`] and come back with its end. `accepted` changes left the queue for
+    /// it; none where it goes on with an earlier batch.
+    Send { accepted: usize },
     /// Nothing, until a change arrives or until then.
     Wait { until: Option<Time> },
 }
@@ -136,7 +136,7 @@ pub(super) enum Request<'a> {
     /// One user: locked first, then decided on one by one.
     Locked { user: UserId, changes: Vec<&'a Change> },
     /// Which of these rows are locked?
-    Look(&'a [UserId]),
+    Probe(&'a [UserId]),
 }
 
 /// What the database said to a request.
@@ -146,7 +146,7 @@ pub(super) enum Response {
     Batch(Vec<Reply>),
     /// `None`: there is no such user.
     Locked(Option<Locked>),
-    Look(Vec<Looked>),
+    Probe(Vec<Probed>),
 }
 
 /// How it went for a user whose row was locked first.
@@ -173,8 +173,8 @@ pub(super) struct Core<C> {
     /// Changes that are sent again, since the last time this was asked for.
     retries: u64,
     /// Parked users and the queue take turns, and so do looks and the queue.
-    parked_had_its_turn: bool,
-    looked_last: bool,
+    parked_sent_last: bool,
+    probed_last: bool,
     is_stopping: bool,
 }
 
@@ -190,8 +190,8 @@ impl<C> Core<C> {
             sent: None,
             answers: Vec::new(),
             retries: 0,
-            parked_had_its_turn: false,
-            looked_last: false,
+            parked_sent_last: false,
+            probed_last: false,
             is_stopping: false,
         }
     }
@@ -230,18 +230,18 @@ impl<C> Core<C> {
     pub(super) fn next(&mut self, now: Time) -> Step {
         debug_assert!(self.sent.is_none(), "one request at a time");
         self.give_up(now);
-        let (mut taken, mut task) = (0, self.pop(now));
-        if task.is_none() && !(self.looked_last && self.arrived() > 0) {
-            task = self.due_look(now);
+        let (mut accepted, mut task) = (0, self.pop(now));
+        if task.is_none() && !(self.probed_last && self.arrived() > 0) {
+            task = self.due_probe(now);
         }
-        self.looked_last = matches!(task, Some(Task::Look { then: None, .. }));
-        if task.is_none() && !self.parked_had_its_turn {
+        self.probed_last = matches!(task, Some(Task::Probe { then: None, .. }));
+        if task.is_none() && !self.parked_sent_last {
             task = self.due_parked(now).map(Task::Job);
-            self.parked_had_its_turn = task.is_some();
+            self.parked_sent_last = task.is_some();
         }
         if task.is_none() {
-            self.parked_had_its_turn = false;
-            (taken, task) = self.take_batch(now);
+            self.parked_sent_last = false;
+            (accepted, task) = self.take_batch(now);
         }
         if task.is_none() {
             task = self.due_parked(now).map(Task::Job);
@@ -250,13 +250,13 @@ impl<C> Core<C> {
             return Step::Wait { until: self.wakes_at() };
         }
         self.sent = task;
-        Step::Send { taken }
+        Step::Send { accepted }
     }
 
     /// What is on its way. Only after [`Step::Send`].
     pub(super) fn request(&self) -> Option<Request<'_>> {
         Some(match self.sent.as_ref()? {
-            Task::Look { users, .. } => Request::Look(users),
+            Task::Probe { users, .. } => Request::Probe(users),
             Task::Job(job) => job.request(),
         })
     }
@@ -266,11 +266,11 @@ impl<C> Core<C> {
         match (self.sent.take(), ended) {
             (Some(Task::Job(job)), Ok(response)) => self.on_response(now, job, response),
             (Some(Task::Job(job)), Err(failure)) => self.on_failure(now, job, failure),
-            (Some(Task::Look { users, then }), Ok(Response::Look(rows))) => {
-                self.on_look(now, &users, then, &rows);
+            (Some(Task::Probe { users, then }), Ok(Response::Probe(rows))) => {
+                self.on_probe(now, &users, then, &rows);
             }
-            (Some(Task::Look { users, then }), ended) => {
-                self.on_failed_look(now, &users, then, ended.err());
+            (Some(Task::Probe { users, then }), ended) => {
+                self.on_failed_probe(now, &users, then, ended.err());
             }
             (None, _) => {}
         }
@@ -294,9 +294,9 @@ impl<C> Core<C> {
         self.answers.push((one.caller, answer));
     }
 
-    fn conclude_all(&mut self, groups: Vec<Group<C>>, answer: impl Fn() -> Answer) {
+    fn conclude_all(&mut self, groups: Vec<Group<C>>, answer: &Answer) {
         for one in groups.into_iter().flat_map(|group| group.waiting) {
-            self.conclude(one, answer());
+            self.conclude(one, answer.clone());
         }
     }
 
@@ -324,60 +324,59 @@ impl<C> Core<C> {
                 }
             }
         }
-        let task = (!groups.is_empty()).then(|| Task::Job(Job::new(groups)));
+        let task = (!groups.is_empty()).then(|| Task::Job(Job::new(groups, 0)));
         (count, task)
     }
 
     fn on_response(&mut self, now: Time, job: Job<C>, response: Response) {
         match response {
             Response::Alone(decision) => {
-                self.conclude_all(job.groups, || {
-                    decision.map(Outcome::fresh).ok_or(ChangeError::UserNotFound)
-                });
+                let answer = decision.map(Outcome::fresh).ok_or(ChangeError::UserNotFound);
+                self.conclude_all(job.groups, &answer);
             }
             Response::Batch(replies) => self.on_replies(job, replies),
             Response::Locked(None) => {
-                self.conclude_all(job.groups, || Err(ChangeError::UserNotFound));
+                self.conclude_all(job.groups, &Err(ChangeError::UserNotFound));
             }
             Response::Locked(Some(Locked { before, plan, replies })) => {
-                let used = used_keys(&replies);
-                if !used.is_empty() {
-                    return self.without_used(job, &used);
+                let stored = stored_keys(&replies);
+                if !stored.is_empty() {
+                    return self.without_stored(job, &stored);
                 }
                 let writes = job.groups.iter().any(|group| plan.writes(&group.changes()));
-                if writes && !replies.iter().any(|reply| matches!(reply, Reply::Moved { .. })) {
-                    // Only a row that moved proves that the plan was carried out.
-                    return self.on_failure(now, job, Failure::Race("nothing moved".into()));
+                if writes && !replies.iter().any(|reply| matches!(reply, Reply::Applied { .. })) {
+                    // Only a changed row proves that the plan was carried out.
+                    return self.on_failure(now, job, Failure::Race("nothing was applied".into()));
                 }
                 for mut group in job.groups {
                     group.plan = plan.clone();
                     self.conclude_group(group, before);
                 }
             }
-            Response::Look(_) => {
-                let cause = "a look in answer to a batch";
-                self.conclude_all(job.groups, || Err(ChangeError::OutcomeUnknown(cause.into())));
+            Response::Probe(_) => {
+                let cause = "the lane answered a batch with a probe";
+                self.conclude_all(job.groups, &Err(ChangeError::OutcomeUnknown(cause.into())));
             }
         }
     }
 
     /// The database has done what it could; who is left?
     fn on_replies(&mut self, job: Job<C>, replies: Vec<Reply>) {
-        let used = used_keys(&replies);
-        if !used.is_empty() {
-            return self.without_used(job, &used);
+        let stored = stored_keys(&replies);
+        if !stored.is_empty() {
+            return self.without_stored(job, &stored);
         }
         let mut applied = HashMap::new();
         let mut unchanged = HashMap::new();
         for reply in replies {
             match reply {
-                Reply::Moved { user, before } => {
+                Reply::Applied { user, before } => {
                     applied.insert(user, before);
                 }
-                Reply::Stood { user, balance, version } => {
-                    unchanged.insert(user, (balance, version));
+                Reply::Unchanged { user, funds, version } => {
+                    unchanged.insert(user, (funds, version));
                 }
-                Reply::Used { .. } => {}
+                Reply::Replayed { .. } => {}
             }
         }
         let mut left = Vec::new();
@@ -386,16 +385,16 @@ impl<C> Core<C> {
             let user = group.user.get();
             if let Some(before) = applied.get(&user) {
                 self.conclude_group(group, *before);
-            } else if let Some((balance, version)) = unchanged.get(&user) {
+            } else if let Some((funds, version)) = unchanged.get(&user) {
                 raced |= matches!(group.plan.guard, Guard::Version(_));
-                group.plan = fold::each(*balance, *version, group.changes().into_iter());
+                group.plan = fold::each(*funds, *version, group.changes().into_iter());
                 if group.plan.writes(&group.changes()) {
                     left.push(group);
                 } else {
-                    self.conclude_group(group, *balance);
+                    self.conclude_group(group, funds.balance);
                 }
             } else {
-                self.conclude_all(vec![group], || Err(ChangeError::UserNotFound));
+                self.conclude_all(vec![group], &Err(ChangeError::UserNotFound));
             }
         }
         if left.is_empty() {
@@ -406,35 +405,34 @@ impl<C> Core<C> {
             self.count_retries(&left);
         }
         if races <= RACES_MAX {
-            return self.push(Job { groups: left, races, ..Job::like(job.attempts) });
+            return self.push(Job { races, ..Job::new(left, job.attempts) });
         }
         for group in left {
-            let locked = Job { locks_first: true, ..Job::like(job.attempts) };
-            self.push(Job { groups: vec![group], ..locked });
+            self.push(Job { locks_first: true, ..Job::new(vec![group], job.attempts) });
         }
     }
 
     /// The plan was carried out on this balance, or there was nothing to carry out.
     fn conclude_group(&mut self, group: Group<C>, before: Balance) {
-        let verdicts = group.plan.verdicts;
-        let answer = |verdict: Verdict| -> Answer {
-            match verdict {
-                Verdict::Accepted { running } => {
+        let planned = group.plan.changes;
+        let answer = |planned: Planned| -> Answer {
+            match planned {
+                Planned::Accepted { running } => {
                     Ok(Outcome::fresh(Decision::Accepted(before + running)))
                 }
-                Verdict::Refused => Ok(Outcome::fresh(Decision::Refused)),
-                Verdict::KeyReused => Err(ChangeError::KeyReused),
-                Verdict::OutOfRange => Err(ChangeError::BalanceOutOfRange),
+                Planned::Refused => Ok(Outcome::fresh(Decision::Refused)),
+                Planned::KeyReused => Err(ChangeError::KeyReused),
+                Planned::OutOfRange => Err(ChangeError::BalanceOutOfRange),
                 // The original is never a copy itself.
-                Verdict::Copy { .. } => Err(ChangeError::Internal("a copy of a copy".into())),
+                Planned::Copy { .. } => Err(ChangeError::Internal("a copy of a copy".into())),
             }
         };
-        for (verdict, one) in verdicts.iter().zip(group.waiting) {
-            let answer = match verdict {
-                Verdict::Copy { of } => {
-                    answer(verdicts[*of]).map(|original| Outcome { replayed: true, ..original })
+        for (own, one) in planned.iter().zip(group.waiting) {
+            let answer = match own {
+                Planned::Copy { of } => {
+                    answer(planned[*of]).map(|original| Outcome::replayed(original.decision))
                 }
-                verdict => answer(*verdict),
+                own => answer(*own),
             };
             self.conclude(one, answer);
         }
@@ -442,16 +440,16 @@ impl<C> Core<C> {
 
     /// Answers whose keys were used before; the others are sent again, since nothing was done for
     /// them.
-    fn without_used(&mut self, job: Job<C>, used: &UsedKeys) {
+    fn without_stored(&mut self, job: Job<C>, stored: &StoredKeys) {
         let mut left = Vec::new();
         for group in job.groups {
             let mut waiting = Vec::new();
             for one in group.waiting {
                 let key =
                     one.change.key.as_ref().map(|key| (group.user.get(), key.as_str().to_owned()));
-                match key.and_then(|key| used.get(&key)) {
-                    Some(prior) => {
-                        let answer = prior.replay(one.change.amount);
+                match key.and_then(|key| stored.get(&key)) {
+                    Some(stored) => {
+                        let answer = stored.replay(&one.change.fingerprint());
                         self.conclude(one, answer);
                     }
                     None => waiting.push(one),
@@ -462,7 +460,7 @@ impl<C> Core<C> {
             }
         }
         if !left.is_empty() {
-            self.push(Job { groups: left, ..Job::like(job.attempts) });
+            self.push(Job::new(left, job.attempts));
         }
     }
 
@@ -472,59 +470,46 @@ impl<C> Core<C> {
             Failure::Locked(_) => {
                 job.fails_at(now);
                 let users = job.groups.iter().map(|group| group.user).collect();
-                self.tasks.push(Task::Look { users, then: Some(job) });
+                self.tasks.push(Task::Probe { users, then: Some(job) });
             }
             Failure::Race(cause) | Failure::NotSent(cause) => {
-                let cause = cause.to_string();
-                self.send_again(now, job, || ChangeError::NotApplied(cause.clone().into()));
+                self.send_again(now, job, &ChangeError::NotApplied(cause));
             }
             Failure::Unknown(cause) => {
-                let cause = cause.to_string();
-                let unknown = || ChangeError::OutcomeUnknown(cause.clone().into());
+                let unknown = ChangeError::OutcomeUnknown(cause);
                 for group in &mut job.groups {
                     group.waiting.iter_mut().for_each(|one| one.maybe_applied = true);
                 }
-                let job = self.keep(job, |one| one.change.key.is_some(), unknown);
-                self.send_again(now, job, unknown);
+                let job = self.retain(job, |one| one.change.key.is_some(), &unknown);
+                self.send_again(now, job, &unknown);
             }
             Failure::Unreachable(cause) => {
-                let cause = cause.to_string();
-                let not_applied = || ChangeError::NotApplied(cause.clone().into());
-                // Those of whom nothing was sent need not wait for the database to come back.
-                // Nor would anybody else of this batch fare better.
+                let not_applied = ChangeError::NotApplied(cause);
+                // Changes that were never sent need not wait for the database to come back. No other
+                // job of this batch would fare better.
                 let others = std::mem::take(&mut self.tasks).into_iter().rev();
                 let others = others.filter_map(|task| match task {
                     Task::Job(job) => Some(job),
-                    Task::Look { then, .. } => then,
+                    Task::Probe { then, .. } => then,
                 });
                 let all: Vec<_> = std::iter::once(job).chain(others).collect();
                 // The last one first: each is put in front of those that came after it.
                 for job in all.into_iter().rev() {
-                    for group in self.keep(job, |one| one.maybe_applied, not_applied).groups {
+                    for group in self.retain(job, |one| one.maybe_applied, &not_applied).groups {
                         self.rest(now, group);
                     }
                 }
             }
-            Failure::Final(error) => {
-                let text = error.to_string();
-                let same = || match &error {
-                    ChangeError::Internal(cause) => ChangeError::Internal(cause.to_string().into()),
-                    ChangeError::NotApplied(cause) => {
-                        ChangeError::NotApplied(cause.to_string().into())
-                    }
-                    _ => ChangeError::Internal(text.clone().into()),
-                };
-                self.conclude_all(job.groups, || Err(same()));
-            }
+            Failure::Final(error) => self.conclude_all(job.groups, &Err(error)),
         }
     }
 
-    /// Keeps those for whom `stays` holds in the job, and concludes the others.
-    fn keep(
+    /// Retains the changes for which `stays` holds in the job, and concludes the others.
+    fn retain(
         &mut self,
         job: Job<C>,
         stays: impl Fn(&Waiting<C>) -> bool,
-        error: impl Fn() -> ChangeError,
+        error: &ChangeError,
     ) -> Job<C> {
         if job.groups.iter().flat_map(|group| &group.waiting).all(&stays) {
             return job;
@@ -533,7 +518,7 @@ impl<C> Core<C> {
         for group in job.groups {
             let (kept, gone): (Vec<_>, Vec<_>) = group.waiting.into_iter().partition(&stays);
             for one in gone {
-                self.conclude(one, Err(error()));
+                self.conclude(one, Err(error.clone()));
             }
             if !kept.is_empty() {
                 groups.push(Group::new(group.user, kept));
@@ -543,9 +528,9 @@ impl<C> Core<C> {
     }
 
     /// Sends a job again: as it is, or after some attempts each user for himself.
-    fn send_again(&mut self, now: Time, mut job: Job<C>, error: impl Fn() -> ChangeError) {
+    fn send_again(&mut self, now: Time, mut job: Job<C>, error: &ChangeError) {
         job.fails_at(now);
-        let job = self.keep(job, |one| !one.is_overdue(now), error);
+        let job = self.retain(job, |one| !one.is_overdue(now), error);
         if job.groups.is_empty() {
             return;
         }
@@ -562,8 +547,8 @@ impl<C> Core<C> {
     fn pop(&mut self, now: Time) -> Option<Task<C>> {
         while let Some(task) = self.tasks.pop() {
             let Task::Job(job) = task else { return Some(task) };
-            let late = || ChangeError::NotApplied("the batch did not get its locks in time".into());
-            let job = self.keep(job, |one| !one.is_overdue(now), late);
+            let late = ChangeError::NotApplied("the batch did not get its locks in time".into());
+            let job = self.retain(job, |one| !one.is_overdue(now), &late);
             if !job.groups.is_empty() {
                 return Some(Task::Job(job));
             }
@@ -581,7 +566,7 @@ impl<C> Core<C> {
 
     /// Halves a job until the change that the database objects to stands alone.
     fn split(&mut self, mut job: Job<C>, error: ChangeError) {
-        let job_of = |groups| Job { groups, ..Job::like(job.attempts) };
+        let job_of = |groups| Job::new(groups, job.attempts);
         if job.groups.len() > 1 {
             let second = job.groups.split_off(job.groups.len() / 2);
             // The stack is emptied from its end.
@@ -602,13 +587,14 @@ impl<C> Core<C> {
         }
     }
 
-    fn on_look(&mut self, now: Time, users: &[UserId], then: Option<Job<C>>, rows: &[Looked]) {
-        let rows: HashMap<i64, &Looked> = rows.iter().map(|row| (row.id, row)).collect();
+    fn on_probe(&mut self, now: Time, users: &[UserId], then: Option<Job<C>>, rows: &[Probed]) {
+        let rows: HashMap<i64, &Probed> = rows.iter().map(|row| (row.id, row)).collect();
         let held = |user: UserId| rows.get(&user.get()).filter(|row| !row.is_free);
         let Some(job) = then else {
             for user in users {
                 if let Some(parked) = self.parked.get_mut(user) {
-                    parked.until = parked.until.after_look(now, held(*user).map(|row| row.version));
+                    parked.until =
+                        parked.until.after_probe(now, held(*user).map(|row| row.version));
                 }
             }
             return;
@@ -620,7 +606,7 @@ impl<C> Core<C> {
         let nobody_is_held = apart.is_empty();
         for group in apart {
             let seen = held(group.user).map(|row| row.version);
-            self.park(now, group, Until::Free { look_at: now + LOOK_FIRST, seen });
+            self.park(now, group, Until::Free { probe_at: now + PROBE_FIRST, seen });
         }
         self.count_retries(&free);
         if !nobody_is_held || blocked == 1 {
@@ -632,12 +618,12 @@ impl<C> Core<C> {
         // It runs into a lock, but no row is locked: somebody keeps a key in use, say, or the whole
         // table. So each user goes on alone, in turn with the queue.
         for group in free {
-            self.park(now, group, Until::Free { look_at: now + LOOK_EVERY, seen: None });
+            self.park(now, group, Until::Free { probe_at: now + PROBE_INTERVAL, seen: None });
         }
     }
 
     /// A look only looks: whatever happened, nothing was applied by it.
-    fn on_failed_look(
+    fn on_failed_probe(
         &mut self,
         now: Time,
         users: &[UserId],
@@ -646,7 +632,7 @@ impl<C> Core<C> {
     ) {
         for user in users {
             if let Some(parked) = self.parked.get_mut(user) {
-                parked.until = Until::Free { look_at: now + LOOK_EVERY, seen: None };
+                parked.until = Until::Free { probe_at: now + PROBE_INTERVAL, seen: None };
             }
         }
         match (then, failure) {
@@ -656,7 +642,7 @@ impl<C> Core<C> {
             }
             // The whole table is locked, say. It tells as much as a look that finds nobody.
             (Some(job), None | Some(Failure::Locked(_))) => {
-                self.on_look(now, users, Some(job), &[]);
+                self.on_probe(now, users, Some(job), &[]);
             }
             (Some(job), Some(failure)) => self.on_failure(now, job, failure),
         }
@@ -709,11 +695,11 @@ impl<C> Core<C> {
         }
     }
 
-    fn due_look(&self, now: Time) -> Option<Task<C>> {
-        let due = |parked: &Parked<C>| matches!(parked.until, Until::Free { look_at, .. } if look_at <= now);
+    fn due_probe(&self, now: Time) -> Option<Task<C>> {
+        let due = |parked: &Parked<C>| matches!(parked.until, Until::Free { probe_at, .. } if probe_at <= now);
         let due = self.parked.iter().filter(|(_, parked)| due(parked)).map(|(user, _)| *user);
-        let users: Vec<UserId> = due.take(LOOK_ROWS).collect();
-        (!users.is_empty()).then_some(Task::Look { users, then: None })
+        let users: Vec<UserId> = due.take(PROBE_ROWS_MAX).collect();
+        (!users.is_empty()).then_some(Task::Probe { users, then: None })
     }
 
     /// The next parked user whose wait is over.
@@ -734,14 +720,14 @@ impl<C> Core<C> {
         } else {
             parked.until = Until::Sent { locks_first };
         }
-        Some(Job { locks_first, ..Job::new(vec![Group::new(user, waiting)]) })
+        Some(Job { locks_first, ..Job::new(vec![Group::new(user, waiting)], 0) })
     }
 
     /// When there is something to do, if nobody arrives.
     fn wakes_at(&self) -> Option<Time> {
         let of = |parked: &Parked<C>| {
             let wait_ends = match parked.until {
-                Until::Free { look_at: at, .. } | Until::Rested { at } => at,
+                Until::Free { probe_at: at, .. } | Until::Rested { at } => at,
                 Until::Sent { .. } => Time::ZERO,
             };
             let give_up = parked.waiting.front().and_then(|first| first.give_up);
@@ -758,7 +744,7 @@ impl<C> Core<C> {
         let sent = self.sent.iter_mut().chain(&mut self.tasks);
         let jobs = sent.filter_map(|task| match task {
             Task::Job(job) => Some(job),
-            Task::Look { then, .. } => then.as_mut(),
+            Task::Probe { then, .. } => then.as_mut(),
         });
         let in_jobs = jobs.flat_map(|job| &mut job.groups).flat_map(|group| &mut group.waiting);
         let parked = self.parked.values_mut().flat_map(|parked| &mut parked.waiting);
@@ -768,7 +754,7 @@ impl<C> Core<C> {
 
 impl Until {
     /// `held` is the version of the row, if somebody has it locked.
-    fn after_look(self, now: Time, held: Option<i64>) -> Self {
+    fn after_probe(self, now: Time, held: Option<i64>) -> Self {
         let before = match self {
             Self::Free { seen, .. } => seen,
             Self::Rested { .. } | Self::Sent { .. } => return self,
@@ -776,7 +762,7 @@ impl Until {
         match (held, before) {
             (None, _) => Self::Sent { locks_first: false },
             (Some(version), Some(before)) if version != before => Self::Sent { locks_first: true },
-            (held, _) => Self::Free { look_at: now + LOOK_EVERY, seen: held },
+            (held, _) => Self::Free { probe_at: now + PROBE_INTERVAL, seen: held },
         }
     }
 }
@@ -818,13 +804,9 @@ impl<C> Job<C> {
         }
     }
 
-    fn new(groups: Vec<Group<C>>) -> Self {
-        Self { groups, ..Self::like(0) }
-    }
-
-    /// An empty job that was sent again as often.
-    fn like(attempts: u32) -> Self {
-        Self { groups: Vec::new(), attempts, races: 0, blocked: 0, locks_first: false }
+    /// A job that was sent again `attempts` times.
+    fn new(groups: Vec<Group<C>>, attempts: u32) -> Self {
+        Self { groups, attempts, races: 0, blocked: 0, locks_first: false }
     }
 
     fn request(&self) -> Request<'_> {
@@ -840,12 +822,12 @@ impl<C> Job<C> {
     }
 }
 
-type UsedKeys = HashMap<(i64, String), Prior>;
+type StoredKeys = HashMap<(i64, String), Stored>;
 
-fn used_keys(replies: &[Reply]) -> UsedKeys {
-    let used = replies.iter().filter_map(|reply| match reply {
-        Reply::Used { user, key, prior } => Some(((*user, key.clone()), *prior)),
-        Reply::Moved { .. } | Reply::Stood { .. } => None,
+fn stored_keys(replies: &[Reply]) -> StoredKeys {
+    let stored = replies.iter().filter_map(|reply| match reply {
+        Reply::Replayed { user, key, stored } => Some(((*user, key.clone()), stored.clone())),
+        Reply::Applied { .. } | Reply::Unchanged { .. } => None,
     });
-    used.collect()
+    stored.collect()
 }

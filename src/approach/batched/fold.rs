@@ -1,35 +1,35 @@
 //! The fold: what a batch asks of one balance. Pure, so that it can be held against a model.
 //!
 //! A user's changes in a batch, in order of arrival, move the balance by running sums. If the lowest
-//! of these does not take it below zero and the highest does not take it out of range, then every
-//! change fits, in this order; so one comparison with the balance decides on all of them
-//! ([`whole`]). Where it fails, they are decided one by one on a balance that was read ([`each`]).
+//! sum does not take it below zero and the highest one does not take it out of range, then every
+//! change fits, in this order. So one comparison with the balance decides on all of them ([`whole`]).
+//! Where it fails, they are decided one by one on a balance that was read ([`each`]).
 //!
 //! A key that comes twice counts once: the later change is answered like the first one.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::balance::{Balance, Change, Decision, Key, UserId, decide};
+use crate::ledger::{Amount, Balance, Change, Decision, Funds, Key, UserId};
 
 /// Under which condition a plan may be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guard {
-    /// The balance is in this range; then every change fits.
+    /// `balance >= least` and `balance + held <= most`; then every change fits.
     Range { least: Balance, most: Balance },
     /// The row still has this version, and so the balance that was decided on.
     Version(i64),
 }
 
-/// What becomes of one change when the plan is carried out.
+/// The outcome of one change if the plan is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Planned {
     /// Accepted; the new balance is the one before the batch plus `running`.
     Accepted { running: i64 },
     /// Insufficient funds.
     Refused,
-    /// The same key and amount as an earlier change of the batch, and so the same outcome.
+    /// Asks for the same as an earlier change of the batch with the same key, and so has its outcome.
     Copy { of: usize },
-    /// The same key as an earlier change of the batch, with another amount.
+    /// The same key as an earlier change of the batch, and another request.
     KeyReused,
     /// The sum would not fit.
     OutOfRange,
@@ -44,22 +44,29 @@ pub(super) struct Plan {
     /// How many are accepted.
     pub(super) count: i64,
     /// One for each change, in order of arrival.
-    pub(super) verdicts: Vec<Verdict>,
+    pub(super) changes: Vec<Planned>,
 }
 
 impl Plan {
-    /// A plan that never holds, and so only reads. For changes whose sums leave 64 bits.
+    /// A plan whose guard never holds, so that its statement only reads. For changes whose sums leave
+    /// 64 bits.
     pub(super) fn reading(changes: usize) -> Self {
         let guard = Guard::Range { least: 1, most: 0 };
-        Self { guard, net: 0, count: 0, verdicts: vec![Verdict::OutOfRange; changes] }
+        Self { guard, net: 0, count: 0, changes: vec![Planned::OutOfRange; changes] }
     }
 
     /// Whether carrying it out leaves anything in the database. `changes` are those it is for.
     pub(super) fn writes(&self, changes: &[&Change]) -> bool {
-        let kept = |(verdict, change): (&Verdict, &&Change)| {
-            *verdict == Verdict::Refused && change.key.is_some()
+        let stores_key = |(planned, change): (&Planned, &&Change)| {
+            *planned == Planned::Refused && change.key.is_some()
         };
-        self.count > 0 || self.verdicts.iter().zip(changes).any(kept)
+        self.count > 0 || self.changes.iter().zip(changes).any(stores_key)
+    }
+
+    fn new(guard: Guard, net: i64, changes: Vec<Planned>) -> Self {
+        let accepted = changes.iter().filter(|one| matches!(one, Planned::Accepted { .. })).count();
+        let count = i64::try_from(accepted).expect("a batch is bounded far below that");
+        Self { guard, net, count, changes }
     }
 }
 
@@ -81,77 +88,62 @@ pub(super) fn by_user<T>(
 /// `None` where no balance could take it all.
 pub(super) fn whole<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<Plan> {
     let (mut running, mut lowest, mut highest) = (0_i64, 0_i64, 0_i64);
-    let mut count = 0_i64;
-    let mut keys = Keys::default();
-    let mut verdicts = Vec::with_capacity(changes.size_hint().0);
-    for (position, change) in changes.enumerate() {
-        if let Some(verdict) = keys.seen(change) {
-            verdicts.push(verdict);
-            continue;
-        }
+    let planned = plan_each(changes, |amount| {
         // A sum beyond 63 bits, up or down, is more than any balance can take.
-        running = running.checked_add(change.amount.get())?;
+        running = running.checked_add(amount.get())?;
         lowest = lowest.min(running);
         highest = highest.max(running);
-        count += 1;
-        keys.remember(change, position);
-        verdicts.push(Verdict::Accepted { running });
-    }
-    let least = lowest.checked_neg()?;
-    let most = i64::MAX - highest;
-    let guard = Guard::Range { least, most };
-    (least <= most).then_some(Plan { guard, net: running, count, verdicts })
+        Some(Planned::Accepted { running })
+    })?;
+    let (least, most) = (lowest.checked_neg()?, i64::MAX - highest);
+    (least <= most).then(|| Plan::new(Guard::Range { least, most }, running, planned))
 }
 
-/// Decides one by one, in order of arrival, on a balance that was read with this version.
+/// Decides one by one, in order of arrival, on funds that were read with this version.
 pub(super) fn each<'a>(
-    balance: Balance,
+    funds: Funds,
     version: i64,
     changes: impl Iterator<Item = &'a Change>,
 ) -> Plan {
-    let mut now = balance;
-    let mut count = 0;
-    let mut keys = Keys::default();
-    let mut verdicts = Vec::with_capacity(changes.size_hint().0);
-    for (position, change) in changes.enumerate() {
-        if let Some(verdict) = keys.seen(change) {
-            verdicts.push(verdict);
-            continue;
-        }
-        let verdict = match decide(now, change.amount) {
+    let mut now = funds;
+    let planned = plan_each(changes, |amount| {
+        Some(match now.decide(amount) {
             Ok(Decision::Accepted(after)) => {
-                now = after;
-                count += 1;
-                keys.remember(change, position);
-                Verdict::Accepted { running: after - balance }
+                now.balance = after;
+                Planned::Accepted { running: after - funds.balance }
             }
-            Ok(Decision::Refused) => {
-                keys.remember(change, position);
-                Verdict::Refused
-            }
-            // Not decided, so it burns no key.
-            Err(_) => Verdict::OutOfRange,
-        };
-        verdicts.push(verdict);
-    }
-    Plan { guard: Guard::Version(version), net: now - balance, count, verdicts }
+            Ok(Decision::Refused) => Planned::Refused,
+            Err(_) => Planned::OutOfRange,
+        })
+    });
+    // The closure above plans every change.
+    let planned = planned.unwrap_or_default();
+    Plan::new(Guard::Version(version), now.balance - funds.balance, planned)
 }
 
-/// The keys of the batch so far, with the change that used each. Costs nothing without keys.
-#[derive(Default)]
-struct Keys<'a>(HashMap<&'a Key, (usize, i64)>);
-
-impl<'a> Keys<'a> {
-    fn seen(&self, change: &Change) -> Option<Verdict> {
-        let (of, amount) = *self.0.get(change.key.as_ref()?)?;
-        Some(if amount == change.amount.get() { Verdict::Copy { of } } else { Verdict::KeyReused })
-    }
-
-    fn remember(&mut self, change: &'a Change, position: usize) {
-        if let Some(key) = &change.key {
-            self.0.insert(key, (position, change.amount.get()));
+/// Plans each change by its amount, but those first whose key came before. `None` as soon as `plan`
+/// returns none.
+fn plan_each<'a>(
+    changes: impl Iterator<Item = &'a Change>,
+    mut plan: impl FnMut(Amount) -> Option<Planned>,
+) -> Option<Vec<Planned>> {
+    // Allocates nothing without keys.
+    let mut keys: HashMap<&Key, (usize, &Change)> = HashMap::new();
+    let mut planned = Vec::with_capacity(changes.size_hint().0);
+    for (position, change) in changes.enumerate() {
+        let first = change.key.as_ref().and_then(|key| keys.get(key));
+        let one = match first {
+            Some((of, first)) if first.asks_the_same_as(change) => Planned::Copy { of: *of },
+            Some(_) => Planned::KeyReused,
+            None => plan(change.amount)?,
+        };
+        // A change that is not decided does not use its key up.
+        if let (Some(key), Planned::Accepted { .. } | Planned::Refused) = (&change.key, one) {
+            keys.insert(key, (position, change));
         }
+        planned.push(one);
     }
+    Some(planned)
 }
 
 #[cfg(test)]
@@ -161,61 +153,67 @@ mod tests {
     use fastrand::Rng;
 
     use super::*;
-    use crate::balance::{Amount, ChangeError};
+    use crate::ledger::Reference;
+
+    fn is_same(one: &Change, other: &Change) -> bool {
+        one.fingerprint() == other.fingerprint()
+    }
 
     /// The model: one change after the other on one balance, with the keys that were used.
-    fn one_by_one(mut balance: Balance, changes: &[Change]) -> (Vec<Verdict>, Balance) {
+    fn one_by_one(funds: Funds, changes: &[Change]) -> (Vec<Planned>, Balance) {
+        let Funds { mut balance, held } = funds;
         let before = balance;
         let mut used: Vec<(&Key, usize)> = Vec::new();
-        let mut verdicts = Vec::new();
+        let mut planned = Vec::new();
         for (position, change) in changes.iter().enumerate() {
             let first = change.key.as_ref().and_then(|key| used.iter().find(|(k, _)| *k == key));
-            let verdict = match first {
-                Some((_, of)) if changes[*of].amount == change.amount => Verdict::Copy { of: *of },
-                Some(_) => Verdict::KeyReused,
+            let one = match first {
+                Some((_, of)) if is_same(&changes[*of], change) => Planned::Copy { of: *of },
+                Some(_) => Planned::KeyReused,
                 None => match i128::from(balance) + i128::from(change.amount.get()) {
-                    sum if sum < 0 => Verdict::Refused,
-                    sum if sum > i128::from(i64::MAX) => Verdict::OutOfRange,
+                    sum if sum < 0 => Planned::Refused,
+                    sum if sum + i128::from(held) > i128::from(i64::MAX) => Planned::OutOfRange,
                     sum => {
                         balance = i64::try_from(sum).unwrap();
-                        Verdict::Accepted { running: balance - before }
+                        Planned::Accepted { running: balance - before }
                     }
                 },
             };
-            if first.is_none() && verdict != Verdict::OutOfRange {
+            if first.is_none() && one != Planned::OutOfRange {
                 used.extend(change.key.as_ref().map(|key| (key, position)));
             }
-            verdicts.push(verdict);
+            planned.push(one);
         }
-        (verdicts, balance)
+        (planned, balance)
     }
 
-    fn all_fit(verdicts: &[Verdict]) -> bool {
-        !verdicts.iter().any(|v| matches!(v, Verdict::Refused | Verdict::OutOfRange))
+    fn all_fit(planned: &[Planned]) -> bool {
+        !planned.iter().any(|v| matches!(v, Planned::Refused | Planned::OutOfRange))
     }
 
-    /// Checks both functions against the model, for one balance.
-    fn check(balance: Balance, changes: &[Change]) {
-        let (verdicts, after) = one_by_one(balance, changes);
-        let plan = each(balance, 7, changes.iter());
-        let context = || format!("balance {balance}, changes {changes:?}");
-        assert_eq!(plan.verdicts, verdicts, "{}", context());
+    /// Checks both functions against the model, for one user.
+    fn check(funds: Funds, changes: &[Change]) {
+        let Funds { balance, held } = funds;
+        let (planned, after) = one_by_one(funds, changes);
+        let plan = each(funds, 7, changes.iter());
+        let context = || format!("{funds:?}, changes {changes:?}");
+        assert_eq!(plan.changes, planned, "{}", context());
         assert_eq!(balance + plan.net, after, "{}", context());
-        let accepted = verdicts.iter().filter(|v| matches!(v, Verdict::Accepted { .. })).count();
+        let accepted = planned.iter().filter(|v| matches!(v, Planned::Accepted { .. })).count();
         assert_eq!(usize::try_from(plan.count).unwrap(), accepted, "{}", context());
 
         let fits = match whole(changes.iter()) {
-            Some(Plan { guard: Guard::Range { least, most }, net, count, verdicts: planned })
-                if (least..=most).contains(&balance) =>
+            Some(Plan { guard: Guard::Range { least, most }, net, count, changes: all })
+                if balance >= least && balance + held <= most =>
             {
-                assert_eq!(planned, verdicts, "{}", context());
+                assert_eq!(all, planned, "{}", context());
                 assert_eq!((net, count), (plan.net, plan.count), "{}", context());
                 true
             }
             _ => false,
         };
         // Not only is the guard safe, it never turns away a batch that fits.
-        assert_eq!(fits, all_fit(&verdicts), "{}", context());
+        assert_eq!(fits, all_fit(&planned), "{}", context());
     }
 
     fn users() -> impl ExactSizeIterator<Item = UserId> {
@@ -223,23 +221,23 @@ mod tests {
     }
 
     /// Checks a batch of several users against the model: what each change is answered with.
-    fn check_all(balance: impl Fn(UserId) -> Balance, batch: &[Change]) {
+    fn check_all(funds: impl Fn(UserId) -> Funds, batch: &[Change]) {
         let mut expected = vec![None; batch.len()];
         for user in users() {
             let arrived: Vec<_> = (0..batch.len()).filter(|i| batch[*i].user == user).collect();
             let changes: Vec<_> = arrived.iter().map(|i| batch[*i].clone()).collect();
-            let (verdicts, _) = one_by_one(balance(user), &changes);
-            for (i, verdict) in arrived.iter().zip(verdicts) {
-                expected[*i] = Some(verdict);
+            let (planned, _) = one_by_one(funds(user), &changes);
+            for (i, one) in arrived.iter().zip(planned) {
+                expected[*i] = Some(one);
             }
         }
         let mut last = None;
         for (user, part) in by_user(batch.iter().enumerate(), |(_, change)| change.user) {
             assert!(last < Some(user), "{batch:?}");
             last = Some(user);
-            let plan = each(balance(user), 7, part.iter().map(|(_, change)| *change));
-            for ((i, _), verdict) in part.iter().zip(plan.verdicts) {
-                assert_eq!(expected[*i].take(), Some(verdict), "{batch:?}");
+            let plan = each(funds(user), 7, part.iter().map(|(_, change)| *change));
+            for ((i, _), one) in part.iter().zip(plan.changes) {
+                assert_eq!(expected[*i].take(), Some(one), "{batch:?}");
             }
         }
         assert!(expected.iter().all(Option::is_none), "{batch:?}");
@@ -250,7 +248,12 @@ mod tests {
             user: UserId::FIRST,
             amount: Amount::new(amount).unwrap(),
             key: key.map(|key| Key::new(key).unwrap()),
+            reference: None,
         }
+    }
+
+    fn free(balance: Balance) -> Funds {
+        Funds { balance, held: 0 }
     }
 
     /// Small numbers around the line, and numbers at the limits of 64 bits.
@@ -263,17 +266,26 @@ mod tests {
         }
     }
 
-    fn any_case(random: &mut Rng) -> (Balance, Vec<Change>) {
+    fn any_case(random: &mut Rng) -> (Funds, Vec<Change>) {
         const NAMES: [&str; 4] = ["a", "b", "c", "d"];
         let keyed = random.u8(0..4);
         let changes = (0..random.usize(0..12))
             .map(|_| {
                 let key = (random.u8(0..4) < keyed).then(|| *random.choice(&NAMES).unwrap());
-                change(any_amount(random, -6..7), key)
+                let mut change = change(any_amount(random, -6..7), key);
+                if random.u8(0..8) == 0 {
+                    change.reference = Reference::new(random.choice(NAMES).unwrap());
+                }
+                change
             })
             .collect();
-        let balance = any_amount(random, 0..30);
-        (balance.checked_abs().unwrap_or(0), changes)
+        let balance = any_amount(random, 0..30).checked_abs().unwrap_or(0);
+        let held = match random.u8(0..4) {
+            0 => i64::MAX - balance,
+            1 => random.i64(0..=(i64::MAX - balance).min(30)),
+            _ => 0,
+        };
+        (Funds { balance, held }, changes)
     }
 
     #[test]
@@ -281,8 +293,8 @@ mod tests {
         // Seeded: the same cases in every run, so that a failure can be repeated.
         let mut random = Rng::with_seed(0x0009_1153_0111);
         for _ in 0..1_000_000 {
-            let (balance, changes) = any_case(&mut random);
-            check(balance, &changes);
+            let (funds, changes) = any_case(&mut random);
+            check(funds, &changes);
         }
     }
 
@@ -295,7 +307,7 @@ mod tests {
                 change.user = random.choice(users()).unwrap();
             }
             let balances: HashMap<_, _> = users().map(|user| (user, random.i64(0..30))).collect();
-            check_all(|user| balances[&user], &batch);
+            check_all(|user| free(balances[&user]), &batch);
         }
     }
 
@@ -303,8 +315,8 @@ mod tests {
         /// Fewer cases than above, but a failure is shrunk to its core.
         #[test]
         fn a_batch_comes_out_as_one_by_one(seed in 0_u64..) {
-            let (balance, changes) = any_case(&mut Rng::with_seed(seed));
-            check(balance, &changes);
+            let (funds, changes) = any_case(&mut Rng::with_seed(seed));
+            check(funds, &changes);
         }
     }
 
@@ -327,19 +339,24 @@ mod tests {
     fn sums_beyond_64_bits_are_left_to_the_exact_way() {
         assert_eq!(whole([change(i64::MAX, None), change(1, None)].iter()), None);
         assert_eq!(whole([change(-i64::MAX, None), change(-i64::MAX, None)].iter()), None);
-        let plan = each(0, 1, [change(i64::MAX, None), change(1, None)].iter());
-        assert_eq!(plan.verdicts[1], Verdict::OutOfRange);
-        assert!(matches!(
-            decide(i64::MAX, Amount::new(1).unwrap()),
-            Err(ChangeError::BalanceOutOfRange)
-        ));
+        let plan = each(free(0), 1, [change(i64::MAX, None), change(1, None)].iter());
+        assert_eq!(plan.changes[1], Planned::OutOfRange);
+    }
+
+    #[test]
+    fn the_same_key_with_another_reference_is_another_request() {
+        let mut changes = [change(-1, Some("a")), change(-1, Some("a"))];
+        changes[1].reference = Reference::new("rent");
+        for plan in [whole(changes.iter()).unwrap(), each(free(1), 1, changes.iter())] {
+            assert_eq!(plan.changes[1], Planned::KeyReused);
+        }
     }
 
     #[test]
     fn an_undecided_change_does_not_use_its_key_up() {
         let changes = [change(i64::MAX, Some("a")), change(-1, Some("a")), change(-1, Some("a"))];
-        let plan = each(1, 1, changes.iter());
-        let accepted = Verdict::Accepted { running: -1 };
-        assert_eq!(plan.verdicts, [Verdict::OutOfRange, accepted, Verdict::Copy { of: 1 }]);
+        let plan = each(free(1), 1, changes.iter());
+        let accepted = Planned::Accepted { running: -1 };
+        assert_eq!(plan.changes, [Planned::OutOfRange, accepted, Planned::Copy { of: 1 }]);
     }
 }

@@ -11,19 +11,19 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{error, warn};
 
 use super::core::{Answer, Core, Step};
-use super::courier::{CourierId, Couriers, Delivery, Outbox};
+use super::dispatch::{Delivery, DispatcherId, Dispatchers, Outbox};
 use super::link::Link;
-use crate::balance::{Change, ChangeError};
-use crate::metrics::LaneTally;
+use crate::ledger::{Change, ChangeError};
+use crate::metrics::LaneCounters;
 use crate::store::session::Connector;
 
-/// The pause after a panic: what made it may still be there.
+/// The pause after a panic, since its cause may still be there.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who waits for a change.
+/// The receiver of an answer.
 pub(super) struct Caller {
     to: oneshot::Sender<Answer>,
-    courier: CourierId,
+    dispatcher: DispatcherId,
 }
 
 /// A change on its way into a lane.
@@ -47,10 +47,10 @@ impl Lane {
     pub(super) fn submit(
         &self,
         change: Change,
-        courier: CourierId,
+        dispatcher: DispatcherId,
     ) -> Result<oneshot::Receiver<Answer>, ChangeError> {
         let (to, answered) = oneshot::channel();
-        match self.queue.try_send((change, Caller { to, courier })) {
+        match self.queue.try_send((change, Caller { to, dispatcher })) {
             Ok(()) => Ok(answered),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 Err(ChangeError::NotApplied("the lane's queue is full".into()))
@@ -69,12 +69,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Tells it to take nothing more, to decide on what is queued, and to end.
+    /// Tells it to accept nothing more, to decide on what is queued, and to end.
     pub(super) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Waits for its end. One that is not there in time is broken off, and its session closed.
+    /// Waits for its end. A lane that does not end in time is aborted, and its session closed.
     pub(super) async fn end(mut self, by: Instant) {
         match timeout_at(by, &mut self.task).await {
             Ok(Ok(())) => {}
@@ -90,33 +90,33 @@ impl Running {
 /// Starts a lane on the current runtime.
 pub(super) fn start(
     connector: Connector,
-    couriers: Arc<Couriers>,
+    dispatchers: Arc<Dispatchers>,
     queue_max: usize,
-    tally: LaneTally,
+    counters: LaneCounters,
 ) -> (Lane, Running) {
     let (queue, queued) = mpsc::channel(queue_max);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(supervise(connector, couriers, queued, stopped, tally));
+    let task = tokio::spawn(supervise(connector, dispatchers, queued, stopped, counters));
     (Lane { queue }, Running { stop, task })
 }
 
-/// A panic leaves those in the lane without an answer, and is not the end of the lane.
+/// After a panic the changes in the lane get no answer, and the lane is started again.
 async fn supervise(
     connector: Connector,
-    couriers: Arc<Couriers>,
+    dispatchers: Arc<Dispatchers>,
     queued: mpsc::Receiver<Arrival>,
     stopped: watch::Receiver<bool>,
-    tally: LaneTally,
+    counters: LaneCounters,
 ) {
     let queue = Arc::new(Mutex::new(queued));
     loop {
         let serving = {
-            let (link, couriers) = (Link::new(connector.clone()), Arc::clone(&couriers));
+            let (link, dispatchers) = (Link::new(connector.clone()), Arc::clone(&dispatchers));
             let (queue, stopped) = (Arc::clone(&queue), stopped.clone());
-            let tally = tally.clone();
+            let counters = counters.clone();
             async move {
                 let mut queued = queue.lock().await;
-                Serving::new(link, &couriers, &mut queued, &tally).run(stopped).await;
+                Serving::new(link, &dispatchers, &mut queued, &counters).run(stopped).await;
             }
         };
         // Aborted when this task is, which an unwatched task would not be.
@@ -142,34 +142,34 @@ struct Serving<'a> {
     core: Core<Caller>,
     started: Instant,
     link: Link,
-    couriers: &'a Couriers,
-    out: Outbox,
+    dispatchers: &'a Dispatchers,
+    outbox: Outbox,
     queued: &'a mut mpsc::Receiver<Arrival>,
     /// Between the queue and the core.
-    taken: Vec<Arrival>,
-    tally: &'a LaneTally,
+    arrivals: Vec<Arrival>,
+    counters: &'a LaneCounters,
 }
 
 impl<'a> Serving<'a> {
     fn new(
         link: Link,
-        couriers: &'a Couriers,
+        dispatchers: &'a Dispatchers,
         queued: &'a mut mpsc::Receiver<Arrival>,
-        tally: &'a LaneTally,
+        counters: &'a LaneCounters,
     ) -> Self {
         // As many may wait apart as may wait in the queue.
         let core = Core::new(queued.max_capacity());
-        let (started, out, taken) = (Instant::now(), Outbox::default(), Vec::new());
-        Self { core, started, link, couriers, out, queued, taken, tally }
+        let (started, outbox, arrivals) = (Instant::now(), Outbox::default(), Vec::new());
+        Self { core, started, link, dispatchers, outbox, queued, arrivals, counters }
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         loop {
-            self.take_what_has_queued_up();
+            self.accept_all_queued();
             match self.core.next(self.started.elapsed()) {
-                Step::Send { taken } => {
-                    self.observe(taken);
-                    self.carry().await;
+                Step::Send { accepted } => {
+                    self.observe(accepted);
+                    self.serve().await;
                 }
                 Step::Wait { until: None } if self.queued.is_closed() && self.queued.is_empty() => {
                     return;
@@ -180,42 +180,42 @@ impl<'a> Serving<'a> {
     }
 
     /// Fills the next batch.
-    fn take_what_has_queued_up(&mut self) {
+    fn accept_all_queued(&mut self) {
         let before = self.core.arrived();
-        self.take_at_once();
+        self.accept_queued();
         let arrived = self.core.arrived();
         if arrived > before.max(1) {
-            // Whoever else waits for this processor goes first, once. Where the processors are busy,
-            // requests that have arrived are still being read, and a fuller batch costs everybody
-            // less. A lone change waits for nobody.
+            // Yields this processor once. Where the processors are busy, requests that have arrived
+            // are still being read, and a fuller batch makes each change cheaper. A lone change does
+            // not wait.
             thread::yield_now();
-            self.take_at_once();
+            self.accept_queued();
         }
     }
 
-    fn take_at_once(&mut self) {
+    fn accept_queued(&mut self) {
         let room = self.core.room();
         if room > 0 {
             // All in one go: each `try_recv` would lock the queue for itself.
-            let _ = self.queued.recv_many(&mut self.taken, room).now_or_never();
+            let _ = self.queued.recv_many(&mut self.arrivals, room).now_or_never();
             self.arrive();
         }
     }
 
     fn arrive(&mut self) {
-        for (change, caller) in self.taken.drain(..) {
+        for (change, caller) in self.arrivals.drain(..) {
             self.core.arrive(change, caller);
         }
     }
 
     async fn wait(&mut self, until: Option<Duration>, stopped: &mut watch::Receiver<bool>) {
-        // Those who gave up are told before anything is waited for.
+        // Changes that were given up are answered before the wait.
         self.deliver();
         let at = until.map(|until| self.started + until);
         let room = self.core.room();
         tokio::select! {
             biased;
-            _ = self.queued.recv_many(&mut self.taken, room),
+            _ = self.queued.recv_many(&mut self.arrivals, room),
                 if !self.queued.is_closed() || !self.queued.is_empty() => self.arrive(),
             // What is queued already is still taken.
             _ = stopped.wait_for(|stopped| *stopped), if !self.queued.is_closed() => {
@@ -226,26 +226,26 @@ impl<'a> Serving<'a> {
         }
     }
 
-    async fn carry(&mut self) {
-        // Whoever has given up by now is told before the next request, which may take long.
+    async fn serve(&mut self) {
+        // Changes that were given up are answered before the next request, which may take long.
         self.deliver();
         let Some(request) = self.core.request() else { return };
-        let ended = self.link.carry(request).await;
-        self.core.on(self.started.elapsed(), ended);
-        self.tally.tries_repeated.inc_by(self.core.take_retries());
+        let response = self.link.send(request).await;
+        self.core.on(self.started.elapsed(), response);
+        self.counters.retries.inc_by(self.core.take_retries());
         self.deliver();
     }
 
     fn deliver(&mut self) {
-        for (Caller { to, courier }, answer) in self.core.take_answers() {
-            self.out.push(courier, Delivery { to, answer });
+        for (Caller { to, dispatcher }, answer) in self.core.take_answers() {
+            self.outbox.push(dispatcher, Delivery { to, answer });
         }
-        self.out.empty(self.couriers);
+        self.outbox.flush(self.dispatchers);
     }
 
-    fn observe(&self, taken: usize) {
-        if taken > 0 {
-            self.tally.batches.observe(f64::from(u32::try_from(taken).unwrap_or(u32::MAX)));
+    fn observe(&self, accepted: usize) {
+        if accepted > 0 {
+            self.counters.batches.observe(f64::from(u32::try_from(accepted).unwrap_or(u32::MAX)));
         }
     }
 }

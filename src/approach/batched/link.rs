@@ -10,14 +10,14 @@ use super::core::{Locked, Request, Response};
 use super::fold;
 use super::statement::{self, Part};
 use crate::approach::guarded_update;
-use crate::balance::{Change, UserId};
+use crate::ledger::{Change, ChangeError, UserId};
 use crate::store::error::Failure;
 use crate::store::held;
 use crate::store::session::{Connector, Session, SessionLimits};
 
-/// How much longer than a batch a user waits for his row who goes alone, since it keeps changing
+/// How much longer than a batch a user that goes alone waits for the row, since it keeps changing
 /// hands.
-const PATIENCE: u32 = 5;
+const LOCKED_WAIT_FACTOR: u32 = 5;
 
 /// A session that is there when it is needed.
 pub(super) struct Link {
@@ -30,21 +30,21 @@ impl Link {
         Self { connector, session: None }
     }
 
-    /// Carries a request to the database, and its end back. Takes no longer than a session may take
-    /// to be asked, to be opened and be silent.
-    pub(super) async fn carry(&mut self, request: Request<'_>) -> Result<Response, Failure> {
+    /// Sends a request and returns the response. The time is bounded: by a check of the session, by
+    /// opening a new one, and by the longest silence of a session.
+    pub(super) async fn send(&mut self, request: Request<'_>) -> Result<Response, Failure> {
         let mut session = self.session().await?;
         let SessionLimits { answer, lock_wait } = self.connector.limits();
         // A clean failure, before the server ends the statement.
-        let lock_wait = (lock_wait * PATIENCE).min(answer / 4);
+        let lock_wait = (lock_wait * LOCKED_WAIT_FACTOR).min(answer / 4);
         let sending = send(session.connection(), request, lock_wait).map_err(Failure::at_commit);
         let sent = timeout(answer, sending).await;
-        let (ended, spent) = session.after(sent);
+        let (response, spent) = session.after(sent);
         self.session = match spent {
             Some(spent) => spent.recover().await,
             None => None,
         };
-        ended
+        response
     }
 
     async fn session(&mut self) -> Result<Session, Failure> {
@@ -64,9 +64,7 @@ impl Link {
             })
             .await;
         let unusable = || Failure::Unreachable("the session did not take its settings".into());
-        set.map_err(|failure| {
-            Failure::Unreachable(crate::balance::ChangeError::from(failure).into())
-        })?;
+        set.map_err(|failure| Failure::Unreachable(ChangeError::from(failure).into()))?;
         match spent {
             Some(spent) => spent.recover().await.ok_or_else(unusable),
             None => Err(unusable()),
@@ -87,11 +85,11 @@ async fn send(
         Request::Locked { user, changes } => {
             Response::Locked(locked(connection, user, changes, lock_wait).await?)
         }
-        Request::Look(users) => Response::Look(held::look(connection, users).await?),
+        Request::Probe(users) => Response::Probe(held::probe(connection, users).await?),
     })
 }
 
-/// Locks one user's row, decides one by one on what it finds, and commits. Cannot lose a race.
+/// Locks one user's row, decides one by one on its funds, and commits. Cannot lose a race.
 /// `None` where there is no such user.
 async fn locked(
     connection: &mut PgConnection,
@@ -100,11 +98,11 @@ async fn locked(
     wait: Duration,
 ) -> Result<Option<Locked>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    let Some((before, version)) = statement::lock(&mut transaction, user, wait).await? else {
+    let Some((funds, version)) = statement::lock(&mut transaction, user, wait).await? else {
         transaction.rollback().await?;
         return Ok(None);
     };
-    let plan = fold::each(before, version, changes.iter().copied());
+    let plan = fold::each(funds, version, changes.iter().copied());
     let mut replies = Vec::new();
     let part = Part { user, plan: &plan, changes };
     // Keys are looked up even where nothing is to be written.
@@ -112,5 +110,5 @@ async fn locked(
         replies = statement::send(&mut transaction, &[part]).await?;
     }
     transaction.commit().await?;
-    Ok(Some(Locked { before, plan, replies }))
+    Ok(Some(Locked { before: funds.balance, plan, replies }))
 }

@@ -57,7 +57,7 @@
 //! batches, and once for a row that somebody else has locked.
 
 mod core;
-mod courier;
+mod dispatch;
 mod fold;
 mod lane;
 mod link;
@@ -69,12 +69,11 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::{Approach, Shared};
-use crate::balance::{Change, ChangeError, Outcome, UserId};
-use crate::metrics::{LaneTally, Tally};
-use crate::store::session::Connector;
-use crate::store::{BoxFuture, Store};
-use courier::{CourierId, Couriers};
+use super::Approach;
+use crate::ledger::{Change, ChangeError, Outcome, UserId};
+use crate::metrics::LaneCounters;
+use crate::store::session::{BoxFuture, Connector};
+use dispatch::{DispatcherId, Dispatchers};
 use lane::Lane;
 
 /// Its name in the route.
@@ -83,7 +82,7 @@ pub(super) const NAME: &str = "batched";
 /// The lanes of a process.
 pub(super) struct Lanes {
     lanes: Box<[Lane]>,
-    couriers: Arc<Couriers>,
+    dispatchers: Arc<Dispatchers>,
     /// Taken when they are told to end.
     running: Mutex<Vec<lane::Running>>,
 }
@@ -94,14 +93,14 @@ impl Lanes {
         connector: &Connector,
         count: usize,
         queue_max: usize,
-        tally: &LaneTally,
+        counters: &LaneCounters,
     ) -> Self {
-        let couriers = Arc::new(Couriers::default());
+        let dispatchers = Arc::new(Dispatchers::default());
         let lanes = (0..count).map(|_| {
-            lane::start(connector.clone(), Arc::clone(&couriers), queue_max, tally.clone())
+            lane::start(connector.clone(), Arc::clone(&dispatchers), queue_max, counters.clone())
         });
         let (lanes, running): (Vec<_>, Vec<_>) = lanes.unzip();
-        Self { lanes: lanes.into(), couriers, running: Mutex::new(running) }
+        Self { lanes: lanes.into(), dispatchers, running: Mutex::new(running) }
     }
 
     /// Takes nothing more, decides on what is queued, for `limit` at most, and ends.
@@ -130,18 +129,18 @@ impl Lanes {
 /// The approach: a thread's way into the lanes, and back.
 struct Batched {
     lanes: Arc<Lanes>,
-    courier: CourierId,
+    dispatcher: DispatcherId,
 }
 
-pub(super) fn build(_: &Store, shared: &Shared, _: &Tally) -> Arc<dyn Approach> {
-    let lanes = Arc::clone(&shared.lanes);
-    let courier = lanes.couriers.start();
-    Arc::new(Batched { lanes, courier })
+/// Builds it for the current thread.
+pub(super) fn build(lanes: &Arc<Lanes>) -> Arc<dyn Approach> {
+    let (lanes, dispatcher) = (Arc::clone(lanes), lanes.dispatchers.start());
+    Arc::new(Batched { lanes, dispatcher })
 }
 
 impl Approach for Batched {
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-        let submitted = self.lanes.of(change.user).submit(change, self.courier);
+        let submitted = self.lanes.of(change.user).submit(change, self.dispatcher);
         Box::pin(async move {
             // A lane that is gone took the change with it: nobody knows how far it came.
             submitted?.await.unwrap_or_else(|gone| Err(ChangeError::OutcomeUnknown(gone.into())))

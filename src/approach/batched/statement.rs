@@ -1,34 +1,35 @@
 //! The one statement that carries a batch: balances, journal rows and keys of all its users.
 //!
-//! Two forms of it: without keys, which is the fast one, and with keys. The arrays are laid out so
-//! that each user's rows stand together, and each user knows its first and last one; so a row is
-//! found by its number, and the cost grows with the number of rows and not with rows times users.
-//! That holds for numbers, which all have the same size. A text would be found by walking over all
-//! before it, so the keys of the rows come as one string of bytes, with where each begins.
+//! It has two forms: one without texts, which is the fast one, and one with keys or references. The
+//! arrays are laid out so that each user's rows stand together, and each user knows its first and
+//! last row. So a row is found by its number, and the cost grows with the number of rows and not with
+//! rows times users. Numbers all have the same size, so an array of them is indexed at once. An array
+//! of texts is not: PostgreSQL walks over all elements before the wanted one. So the texts of the rows
+//! come as one string of bytes, with the position and the lengths of each row's texts.
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::fold::{Guard, Plan, Verdict};
-use crate::balance::{Balance, Change, Key, UserId};
-use crate::store::keys::Prior;
+use super::fold::{Guard, Plan, Planned};
+use crate::ledger::{Balance, Change, Funds, Key, Reference, UserId};
+use crate::store::keys::Stored;
 
 /// One user's part of the batch.
 pub(super) struct Part<'a> {
     pub(super) user: UserId,
     pub(super) plan: &'a Plan,
-    /// As many as the plan has verdicts.
+    /// As many as the plan has.
     pub(super) changes: Vec<&'a Change>,
 }
 
 impl<'a> Part<'a> {
-    /// Every key of the part, once: those of changes that are not to be written as well, since one
-    /// that was used before is replayed, whatever would become of its change now.
+    /// Every key of the part, once. The keys of changes that are not to be written are among them: a
+    /// key that was used before is replayed, whatever its change would come to now.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'a Key> {
         let asked =
-            self.plan.verdicts.iter().zip(&self.changes).filter(|(verdict, _)| {
-                !matches!(verdict, Verdict::Copy { .. } | Verdict::KeyReused)
+            self.plan.changes.iter().zip(&self.changes).filter(|(planned, _)| {
+                !matches!(planned, Planned::Copy { .. } | Planned::KeyReused)
             });
         asked.filter_map(|(_, change)| change.key.as_ref())
     }
@@ -38,94 +39,105 @@ impl<'a> Part<'a> {
 #[derive(Debug)]
 pub(super) enum Reply {
     /// The plan was carried out on this balance.
-    Moved { user: i64, before: Balance },
-    /// How the user stood when the statement began. Comes for all users if any did not move, and
-    /// counts for these only. A user of whom there is neither does not exist.
-    Stood { user: i64, balance: Balance, version: i64 },
-    /// The key was used before, so *nothing* of the batch was done.
-    Used { user: i64, key: String, prior: Prior },
+    Applied { user: i64, before: Balance },
+    /// The user as the statement's snapshot has it. If any user was not applied, one comes for each
+    /// user of the batch; it counts only for those that were not. A user with neither does not exist.
+    Unchanged { user: i64, funds: Funds, version: i64 },
+    /// The key was used before, so *nothing* of the batch was applied.
+    Replayed { user: i64, key: String, stored: Stored },
 }
 
-/// Session settings without which the planner might scan or hash where it should look up: rows must
-/// be locked in the order of the arrays, which is by user. Planned once, but not where the tables
-/// are sharded, which no generic plan can be made for.
-pub(super) const SESSION: &str = "\
-    SELECT set_config('plan_cache_mode', \
-               CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') \
-                   THEN 'auto' ELSE 'force_generic_plan' END, false), \
-           set_config('enable_seqscan', 'off', false), \
-           set_config('enable_bitmapscan', 'off', false), \
-           set_config('enable_hashjoin', 'off', false), \
-           set_config('enable_mergejoin', 'off', false), \
-           set_config('jit', 'off', false)";
+/// Session settings without which the planner might scan or hash where it should use an index: rows
+/// must be locked in the order of the arrays, which is by user. The plan is generic, made once; but
+/// not where the tables are sharded, since a cluster refuses a generic plan.
+pub(super) const SESSION: &str = r"
+SELECT set_config('plan_cache_mode',
+           CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
+               THEN 'auto' ELSE 'force_generic_plan' END, false),
+       set_config('enable_seqscan', 'off', false),
+       set_config('enable_bitmapscan', 'off', false),
+       set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false),
+       set_config('jit', 'off', false)";
 
-/// The guarded update of all users of the batch, under a further condition for all of them.
-macro_rules! moved {
-    ($condition:literal) => {
-        concat!(
-            "moved AS ( \
-        UPDATE users u SET balance = u.balance + b.net, version = u.version + b.count \
-        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], \
-                    $6::bigint[], $7::bigint[], $8::bigint[]) \
-             AS b(id, net, count, least, most, version, first, last) \
-        WHERE u.id = b.id AND u.balance BETWEEN b.least AND b.most \
-          AND (b.version < 0 OR u.version = b.version) ",
-            $condition,
-            "RETURNING u.id, u.balance - b.net AS before, u.version - b.count AS version, \
-                  b.first, b.last \
-    )"
-        )
-    };
-}
+const WITHOUT_TEXTS: &str = r"
+WITH applied AS (
+    UPDATE users u
+    SET balance = u.balance + b.net, version = u.version + b.count,
+        changed_at = greatest(statement_timestamp(), u.changed_at)
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+                $6::bigint[], $7::bigint[], $8::bigint[])
+         AS b(id, net, count, least, most, version, first, last)
+    WHERE u.id = b.id AND u.balance >= b.least AND u.balance + u.held <= b.most
+      AND (b.version < 0 OR u.version = b.version)
+    RETURNING u.id, u.balance - b.net AS before, u.held, u.version - b.count AS version,
+              u.changed_at, b.first, b.last
+), journaled AS (
+    INSERT INTO balance_changes
+           (user_id, version, kind, amount, held_amount, balance, held, created_at)
+    SELECT a.id, a.version + 1 + n - a.first, 'change', ($9::bigint[])[n], 0,
+           a.before + ($10::bigint[])[n], a.held, a.changed_at
+    FROM applied a, generate_series(a.first, a.last) AS n
+)
+SELECT 'applied', id, before, NULL::bigint, NULL::bigint, NULL::text, NULL::text, NULL::bigint[]
+FROM applied
+UNION ALL
+SELECT 'unchanged', id, balance, held, version, NULL, NULL, NULL
+FROM users
+WHERE id = ANY ($1) AND (SELECT count(*) FROM applied) < cardinality($1)";
 
-/// Who moved; and how all stood, if any did not.
-macro_rules! outcome {
-    () => {
-        "SELECT 'm', id, before, NULL::bigint, NULL::text FROM moved \
-    UNION ALL \
-    SELECT 's', id, balance, version, NULL FROM users \
-    WHERE id = ANY ($1) AND (SELECT count(*) FROM moved) < cardinality($1)"
-    };
-}
-
-const WITHOUT_KEYS: &str = concat!(
-    "WITH ",
-    moved!(""),
-    ", journaled AS ( \
-        INSERT INTO balance_changes (user_id, version, amount, balance) \
-        SELECT m.id, m.version + 1 + n - m.first, ($9::bigint[])[n], m.before + ($10::bigint[])[n] \
-        FROM moved m, generate_series(m.first, m.last) AS n \
-    ) ",
-    outcome!(),
-);
-
-const WITH_KEYS: &str = concat!(
-    "WITH used AS MATERIALIZED ( \
-        SELECT k.user_id, k.key, k.amount, k.balance \
-        FROM unnest($15::bigint[], $16::text[]) AS q(user_id, key) \
-        JOIN idempotency_keys k ON k.user_id = q.user_id AND k.key = q.key \
-    ), ",
-    moved!("AND NOT EXISTS (SELECT FROM used) "),
-    ", decided AS MATERIALIZED ( \
-        SELECT m.id, m.version + ($11::bigint[])[n] AS version, ($11::bigint[])[n] > 0 AS accepted, \
-               ($9::bigint[])[n] AS amount, m.before + ($10::bigint[])[n] AS balance, \
-               CASE WHEN ($13::bigint[])[n] > 0 \
-                   THEN convert_from(substr($14::bytea, ($12::bigint[])[n]::int, \
-                                            ($13::bigint[])[n]::int), 'UTF8') END AS key \
-        FROM moved m, generate_series(m.first, m.last) AS n \
-    ), journaled AS ( \
-        INSERT INTO balance_changes (user_id, version, amount, balance, key) \
-        SELECT id, version, amount, balance, key FROM decided WHERE accepted \
-    ), kept AS ( \
-        INSERT INTO idempotency_keys (user_id, key, amount, balance) \
-        SELECT id, key, amount, CASE WHEN accepted THEN balance END \
-        FROM decided WHERE key IS NOT NULL \
-        RETURNING user_id \
-    ) ",
-    outcome!(),
-    " UNION ALL \
-    SELECT 'k', user_id, balance, amount, key FROM used",
-);
+const WITH_TEXTS: &str = r"
+WITH stored AS MATERIALIZED (
+    SELECT k.user_id, k.key, k.fingerprint, k.answer
+    FROM unnest($17::bigint[], $18::text[]) AS q(user_id, key)
+    JOIN idempotency_keys k ON k.user_id = q.user_id AND k.key = q.key
+), applied AS (
+    UPDATE users u
+    SET balance = u.balance + b.net, version = u.version + b.count,
+        changed_at = greatest(statement_timestamp(), u.changed_at)
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+                $6::bigint[], $7::bigint[], $8::bigint[])
+         AS b(id, net, count, least, most, version, first, last)
+    WHERE u.id = b.id AND u.balance >= b.least AND u.balance + u.held <= b.most
+      AND (b.version < 0 OR u.version = b.version)
+      AND NOT EXISTS (SELECT FROM stored)
+    RETURNING u.id, u.balance - b.net AS before, u.held, u.version - b.count AS version,
+              u.changed_at, b.first, b.last
+), decided AS MATERIALIZED (
+    SELECT a.id, a.version + ($11::bigint[])[n] AS version, ($11::bigint[])[n] > 0 AS accepted,
+           ($9::bigint[])[n] AS amount, a.before + ($10::bigint[])[n] AS balance,
+           a.held, a.changed_at,
+           CASE WHEN t.key > 0
+               THEN convert_from(substr($16, t.start, t.key), 'UTF8') END AS key,
+           CASE WHEN t.key > 0
+               THEN convert_from(substr($16, t.start + t.key, t.fingerprint), 'UTF8')
+               END AS fingerprint,
+           CASE WHEN t.reference > 0
+               THEN convert_from(substr($16, t.start + t.key + t.fingerprint, t.reference), 'UTF8')
+               END AS reference
+    FROM applied a, generate_series(a.first, a.last) AS n,
+         LATERAL (SELECT ($12::int[])[n], ($13::int[])[n], ($14::int[])[n], ($15::int[])[n])
+             AS t(start, key, fingerprint, reference)
+), journaled AS (
+    INSERT INTO balance_changes
+           (user_id, version, kind, amount, held_amount, balance, held, created_at, key, reference)
+    SELECT id, version, 'change', amount, 0, balance, held, changed_at, key, reference
+    FROM decided WHERE accepted
+), keyed AS (
+    INSERT INTO idempotency_keys (user_id, key, fingerprint, answer)
+    SELECT id, key, fingerprint, CASE WHEN accepted THEN ARRAY[balance] END
+    FROM decided WHERE key IS NOT NULL
+    RETURNING user_id
+)
+SELECT 'applied', id, before, NULL::bigint, NULL::bigint, NULL::text, NULL::text, NULL::bigint[]
+FROM applied
+UNION ALL
+SELECT 'unchanged', id, balance, held, version, NULL, NULL, NULL
+FROM users
+WHERE id = ANY ($1) AND (SELECT count(*) FROM applied) < cardinality($1)
+UNION ALL
+SELECT 'replayed', user_id, NULL, NULL, NULL, key, fingerprint, answer
+FROM stored";
 
 /// The arrays that are bound. All per-user ones are as long as `ids`, all per-row ones as `amounts`.
 #[derive(Default)]
@@ -140,15 +152,25 @@ struct Arrays<'a> {
     lasts: Vec<i64>,
     amounts: Vec<i64>,
     runnings: Vec<i64>,
-    /// Counts a user's accepted changes from 1; 0 for a refusal that is kept with its key.
+    /// Counts a user's accepted changes from 1; 0 for a refusal that is stored with its key.
     ordinals: Vec<i64>,
-    /// Where the key of a row begins in `key_bytes`, counted from 1, and how long it is; 0 for none.
-    key_starts: Vec<i64>,
-    key_lengths: Vec<i64>,
-    key_bytes: Vec<u8>,
+    texts: Texts,
     /// The keys to look up.
     key_users: Vec<i64>,
     key_texts: Vec<&'a str>,
+    has_references: bool,
+}
+
+/// The texts of the rows: key, fingerprint and reference of a row stand one after the other.
+#[derive(Default)]
+struct Texts {
+    bytes: Vec<u8>,
+    /// Where the texts of a row begin in `bytes`, counted from 1, and the length of each in bytes; 0
+    /// for none.
+    starts: Vec<i32>,
+    keys: Vec<i32>,
+    fingerprints: Vec<i32>,
+    references: Vec<i32>,
 }
 
 /// Any version, for a plan that does not ask.
@@ -161,8 +183,12 @@ impl<'a> Arrays<'a> {
             arrays.push(part);
         }
         // The fast form finds a user's n-th change by its row, so there every row is a change.
-        debug_assert!(!arrays.key_texts.is_empty() || arrays.ordinals.iter().all(|n| *n > 0));
+        debug_assert!(arrays.has_texts() || arrays.ordinals.iter().all(|n| *n > 0));
         arrays
+    }
+
+    fn has_texts(&self) -> bool {
+        self.has_references || !self.key_texts.is_empty()
     }
 
     fn push(&mut self, part: &'a Part<'a>) {
@@ -176,58 +202,83 @@ impl<'a> Arrays<'a> {
         self.leasts.push(least);
         self.mosts.push(most);
         self.versions.push(version);
-        self.firsts.push(position(self.amounts.len() + 1));
+        self.firsts.push(number(self.amounts.len() + 1));
         let mut ordinal = 0;
-        for (verdict, change) in part.plan.verdicts.iter().zip(&part.changes) {
-            match verdict {
-                Verdict::Accepted { running } => {
+        for (planned, change) in part.plan.changes.iter().zip(&part.changes) {
+            match planned {
+                Planned::Accepted { running } => {
                     ordinal += 1;
                     self.push_row(change, *running, ordinal);
                 }
-                Verdict::Refused if change.key.is_some() => self.push_row(change, 0, 0),
-                Verdict::Refused
-                | Verdict::Copy { .. }
-                | Verdict::KeyReused
-                | Verdict::OutOfRange => {}
+                Planned::Refused if change.key.is_some() => self.push_row(change, 0, 0),
+                Planned::Refused
+                | Planned::Copy { .. }
+                | Planned::KeyReused
+                | Planned::OutOfRange => {}
             }
         }
-        self.lasts.push(position(self.amounts.len()));
+        self.lasts.push(number(self.amounts.len()));
         for key in part.keys() {
             self.key_users.push(part.user.get());
             self.key_texts.push(key.as_str());
         }
     }
 
-    fn push_row(&mut self, change: &'a Change, running: i64, ordinal: i64) {
+    fn push_row(&mut self, change: &Change, running: i64, ordinal: i64) {
         self.amounts.push(change.amount.get());
         self.runnings.push(running);
         self.ordinals.push(ordinal);
-        let key = change.key.as_ref().map_or("", Key::as_str);
-        self.key_starts.push(position(self.key_bytes.len() + 1));
-        self.key_lengths.push(position(key.len()));
-        self.key_bytes.extend_from_slice(key.as_bytes());
+        self.has_references |= change.reference.is_some();
+        self.texts.push(change);
     }
 }
 
-/// PostgreSQL counts in bigint.
-fn position(index: usize) -> i64 {
-    i64::try_from(index).expect("a batch is bounded far below that")
+impl Texts {
+    fn push(&mut self, change: &Change) {
+        self.starts.push(number(self.bytes.len() + 1));
+        let key = change.key.as_ref().map_or("", Key::as_str);
+        let fingerprint = change.key.as_ref().map(|_| change.fingerprint());
+        let fingerprint = fingerprint.as_ref().map_or("", |fingerprint| fingerprint.as_str());
+        let reference = change.reference.as_ref().map_or("", Reference::as_str);
+        for (text, lengths) in [
+            (key, &mut self.keys),
+            (fingerprint, &mut self.fingerprints),
+            (reference, &mut self.references),
+        ] {
+            self.bytes.extend_from_slice(text.as_bytes());
+            lengths.push(number(text.len()));
+        }
+    }
 }
 
-/// A row of the answer: what it is, the user, and two numbers and a key that depend on it.
-type Row = (String, i64, Option<i64>, Option<i64>, Option<String>);
+/// As PostgreSQL counts: in `bigint` or `int`.
+fn number<T: TryFrom<usize>>(index: usize) -> T {
+    T::try_from(index).ok().expect("a batch is bounded far below that")
+}
+
+/// A row of the reply: what it is, the user, and columns that depend on it.
+type Row = (
+    String,
+    i64,
+    Option<Balance>,
+    Option<Balance>,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<Vec<i64>>,
+);
 
 /// Sends the parts, which are ordered by user. Autocommits, unless inside a transaction.
 ///
 /// # Errors
-/// As the database says; then nothing was done, unless the connection was lost.
+/// As the database says; then nothing was applied, unless the connection was lost.
 pub(super) async fn send(
     connection: &mut PgConnection,
     parts: &[Part<'_>],
 ) -> Result<Vec<Reply>, sqlx::Error> {
     let arrays = Arrays::of(parts);
-    let with_keys = !arrays.key_texts.is_empty();
-    let query = sqlx::query_as::<_, Row>(if with_keys { WITH_KEYS } else { WITHOUT_KEYS })
+    let has_texts = arrays.has_texts();
+    let query = sqlx::query_as::<_, Row>(if has_texts { WITH_TEXTS } else { WITHOUT_TEXTS })
         .bind(arrays.ids)
         .bind(arrays.nets)
         .bind(arrays.counts)
@@ -238,12 +289,15 @@ pub(super) async fn send(
         .bind(arrays.lasts)
         .bind(arrays.amounts)
         .bind(arrays.runnings);
-    let query = if with_keys {
+    let query = if has_texts {
+        let texts = arrays.texts;
         query
             .bind(arrays.ordinals)
-            .bind(arrays.key_starts)
-            .bind(arrays.key_lengths)
-            .bind(arrays.key_bytes)
+            .bind(texts.starts)
+            .bind(texts.keys)
+            .bind(texts.fingerprints)
+            .bind(texts.references)
+            .bind(texts.bytes)
             .bind(arrays.key_users)
             .bind(arrays.key_texts)
     } else {
@@ -254,46 +308,46 @@ pub(super) async fn send(
 }
 
 fn reply(row: Row) -> Result<Reply, sqlx::Error> {
-    let unexpected = || sqlx::Error::Protocol("an unexpected row came back for a batch".into());
     match row {
-        (kind, user, Some(before), _, _) if kind == "m" => Ok(Reply::Moved { user, before }),
-        (kind, user, Some(balance), Some(version), _) if kind == "s" => {
-            Ok(Reply::Stood { user, balance, version })
+        (kind, user, Some(before), ..) if kind == "applied" => Ok(Reply::Applied { user, before }),
+        (kind, user, Some(balance), Some(held), Some(version), ..) if kind == "unchanged" => {
+            Ok(Reply::Unchanged { user, funds: Funds { balance, held }, version })
         }
-        (_, user, balance, Some(amount), Some(key)) => {
-            let prior = Prior::from_columns(amount, balance).ok_or_else(unexpected)?;
-            Ok(Reply::Used { user, key, prior })
+        (kind, user, _, _, _, Some(key), Some(fingerprint), answer) if kind == "replayed" => {
+            Ok(Reply::Replayed { user, key, stored: Stored::from_columns(fingerprint, answer) })
         }
-        _ => Err(unexpected()),
+        _ => Err(sqlx::Error::Protocol("an unexpected row came back for a batch".into())),
     }
 }
 
-/// Reads and locks one user until the transaction ends: balance and version. Waits for the row for
-/// `wait` at most, where a batch would not wait for so long.
+/// Reads and locks one user until the transaction ends: funds and version. Waits for the row for
+/// `wait` at most, which is longer than a batch waits.
 pub(super) async fn lock(
     connection: &mut PgConnection,
     user: UserId,
     wait: Duration,
-) -> Result<Option<(Balance, i64)>, sqlx::Error> {
+) -> Result<Option<(Funds, i64)>, sqlx::Error> {
     sqlx::query("SELECT set_config('lock_timeout', $1, true)")
         .bind(wait.as_millis().to_string())
         .execute(&mut *connection)
         .await?;
-    sqlx::query_as("SELECT balance, version FROM users WHERE id = $1 FOR UPDATE")
-        .bind(user.get())
-        .fetch_optional(connection)
-        .await
+    let row: Option<(Balance, Balance, i64)> =
+        sqlx::query_as("SELECT balance, held, version FROM users WHERE id = $1 FOR UPDATE")
+            .bind(user.get())
+            .fetch_optional(connection)
+            .await?;
+    Ok(row.map(|(balance, held, version)| (Funds { balance, held }, version)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::approach::batched::fold;
-    use crate::balance::{Amount, Key};
+    use crate::ledger::Amount;
 
     fn change(amount: i64, key: Option<&str>) -> Change {
         let (user, amount) = (UserId::FIRST, Amount::new(amount).unwrap());
-        Change { user, amount, key: key.map(|key| Key::new(key).unwrap()) }
+        Change { user, amount, key: key.map(|key| Key::new(key).unwrap()), reference: None }
     }
 
     #[test]
@@ -305,7 +359,8 @@ mod tests {
             change(i64::MAX, Some("a")),
         ];
         assert_eq!(fold::whole(changes.iter()), None);
-        for plan in [Plan::reading(changes.len()), fold::each(0, 1, changes.iter())] {
+        let funds = Funds { balance: 0, held: 0 };
+        for plan in [Plan::reading(changes.len()), fold::each(funds, 1, changes.iter())] {
             let part = Part { user: UserId::FIRST, plan: &plan, changes: changes.iter().collect() };
             let mut keys: Vec<_> = part.keys().map(Key::as_str).collect();
             keys.dedup();
@@ -315,23 +370,46 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_the_rows_are_found_by_where_they_begin() {
-        let changes = [change(1, Some("one")), change(2, None), change(3, Some("three"))];
+    fn the_texts_of_the_rows_are_found_by_position_and_length() {
+        let mut changes = [change(1, Some("one")), change(2, None), change(3, Some("three"))];
+        changes[1].reference = Reference::new("März");
+        changes[2].reference = Reference::new("ref");
         let plan = fold::whole(changes.iter()).unwrap();
         let parts = [Part { user: UserId::FIRST, plan: &plan, changes: changes.iter().collect() }];
-        let arrays = Arrays::of(&parts);
-        let keys = arrays.key_starts.iter().zip(&arrays.key_lengths).map(|(start, length)| {
-            let start = usize::try_from(start - 1).unwrap();
-            &arrays.key_bytes[start..start + usize::try_from(*length).unwrap()]
-        });
-        assert_eq!(keys.collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
+        let Texts { bytes, starts, keys, fingerprints, references } = Arrays::of(&parts).texts;
+        let found: Vec<_> = (0..changes.len())
+            .map(|row| {
+                let mut at = usize::try_from(starts[row]).unwrap() - 1;
+                [&keys, &fingerprints, &references].map(|lengths| {
+                    let from = at;
+                    at += usize::try_from(lengths[row]).unwrap();
+                    str::from_utf8(&bytes[from..at]).unwrap()
+                })
+            })
+            .collect();
+        let expected =
+            [["one", "change 1", ""], ["", "", "März"], ["three", "change 3 ref", "ref"]];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_reference_alone_asks_for_the_form_with_texts() {
+        let mut changes = [change(1, None)];
+        let plan = fold::whole(changes.iter()).unwrap();
+        let has_texts = |changes: &[Change]| {
+            let changes = changes.iter().collect();
+            Arrays::of(&[Part { user: UserId::FIRST, plan: &plan, changes }]).has_texts()
+        };
+        assert!(!has_texts(&changes));
+        changes[0].reference = Reference::new("rent");
+        assert!(has_texts(&changes));
     }
 
     /// The cost of a batch grows with its rows: a text in an array is found by walking over all
     /// before it.
     #[test]
     fn no_text_is_found_by_its_number() {
-        for sql in [WITHOUT_KEYS, WITH_KEYS] {
+        for sql in [WITHOUT_TEXTS, WITH_TEXTS] {
             assert!(!sql.contains("text[])["), "{sql}");
         }
     }

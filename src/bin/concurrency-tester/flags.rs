@@ -186,7 +186,7 @@ impl Flags {
             return Err("--mixed: name at least two approaches, or none for all".to_owned());
         }
         let (approaches, mixed) = if self.approaches.is_empty() {
-            (plimsoll::approach::names().map(str::to_owned).collect(), true)
+            (plimsoll::approach::registry::names().map(str::to_owned).collect(), true)
         } else {
             (self.approaches, self.mixed)
         };
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn without_flags_ten_thousand_withdrawals_of_two_go_to_every_approach_and_to_a_mix() {
         let plan = plan(&[]).expect("the defaults are valid");
-        let all: Vec<_> = plimsoll::approach::names().collect();
+        let all: Vec<_> = plimsoll::approach::registry::names().collect();
         let approach_sets = plan.approach_sets();
         let (mixed, alone) = approach_sets.split_last().expect("there are some");
         let alone: Vec<_> = alone.iter().flat_map(|approach_set| approach_set.approaches).collect();

@@ -18,7 +18,7 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
-use super::wire::{Changes, User};
+use super::wire::{Changes, User, UserNow};
 
 const BEARER: &str = "bearer";
 
@@ -63,7 +63,7 @@ pub fn document(mut guarded: OpenApi, open: OpenApi) -> OpenApi {
         (name = "Service", description = "The service itself")
     ),
     components(schemas(
-        schemas::Error, schemas::NewBalance, schemas::Status, User, Changes
+        schemas::Error, schemas::NewBalance, schemas::Status, User, UserNow, Changes
     ))
 )]
 struct Frame;

@@ -6,9 +6,9 @@ use utoipa::openapi::{Ref, RefOr, Required, Schema};
 use utoipa::{IntoParams, ToSchema};
 
 use super::schemas::string;
-use crate::approach;
-use crate::balance::{Key, UserId};
+use crate::approach::registry;
 use crate::http::wire::{DOCS_FILES, PAGE_DEFAULT, PAGE_MAX, whole_number};
+use crate::ledger::{Key, UserId};
 
 /// `{approach}` in a path.
 pub struct ApproachName;
@@ -16,7 +16,7 @@ pub struct ApproachName;
 impl IntoParams for ApproachName {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let names =
-            string().enum_values(Some(approach::names())).examples([json!(approach::DEFAULT)]);
+            string().enum_values(Some(registry::names())).examples([json!(registry::DEFAULT)]);
         vec![in_path("approach", "The approach that applies the change", names)]
     }
 }

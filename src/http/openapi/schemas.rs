@@ -3,8 +3,8 @@
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-use crate::balance::{Amount, UserId};
 use crate::http::wire::Balance;
+use crate::ledger::{Amount, Reference, UserId};
 
 /// The body of every error.
 #[derive(ToSchema)]
@@ -22,6 +22,8 @@ pub struct ChangeOfUser {
     pub user_id: UserId,
     /// By how much.
     pub amount: Amount,
+    /// Shown in the history; missing or null for none.
+    pub reference: Option<Reference>,
 }
 
 /// A change of the balance of the path's user.
@@ -30,6 +32,8 @@ pub struct ChangeOfUser {
 pub struct ChangeOfBalance {
     /// By how much.
     pub amount: Amount,
+    /// Shown in the history; missing or null for none.
+    pub reference: Option<Reference>,
 }
 
 /// A user to be created.

@@ -15,6 +15,7 @@ async fn books(fault: &str) -> PgConnectOptions {
     let options = cluster::shared().await.fresh_database().await;
     let mut connection = options.connect().await.unwrap();
     sqlx::migrate!("./migrations").run(&mut connection).await.unwrap();
+    connection.execute(sqlx::raw_sql(cluster::DEFAULTS)).await.unwrap();
     connection
         .execute(
             "INSERT INTO users (id, balance, version) VALUES (1, 100, 1); \

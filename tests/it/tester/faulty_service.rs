@@ -152,7 +152,7 @@ impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
         let approach = path.strip_prefix("/approach/").and_then(|p| p.strip_suffix("/balance"));
-        let approach = plimsoll::approach::names().find(|name| Some(*name) == approach);
+        let approach = plimsoll::approach::registry::names().find(|name| Some(*name) == approach);
         let Some(approach) = approach else {
             return Answer::error(404, "Unknown approach: there are others");
         };

@@ -38,7 +38,7 @@ async fn the_log_has_one_section_for_each_burst_and_nothing_of_the_run_before() 
     let all = &["--requests", "10", "--balance", "10"];
     Tester::against(&service).args(all).log(&log).run().await.assert_code(0);
     let sections = headings(&log);
-    let expected: Vec<_> = plimsoll::approach::names()
+    let expected: Vec<_> = plimsoll::approach::registry::names()
         .chain(["mixed"])
         .flat_map(|name| [format!("== {name}: 10 answers"), format!("== {name}: repeated answers")])
         .collect();

@@ -35,7 +35,7 @@ async fn the_balance_is_set_before_each_approach_and_before_the_mix_of_all() {
     let output =
         Tester::against(&service).args(&["--requests", "100", "--balance", "100"]).run().await;
     output.assert_code(0);
-    for approach in plimsoll::approach::names().chain(["mixed"]) {
+    for approach in plimsoll::approach::registry::names().chain(["mixed"]) {
         let row = output.stdout.lines().find(|line| line.starts_with(&format!("{approach} ")));
         let figures: Vec<_> = row.expect(approach).split_whitespace().skip(1).take(3).collect();
         assert_eq!(figures, ["50", "50", "0"], "{approach}");

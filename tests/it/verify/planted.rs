@@ -69,7 +69,7 @@ async fn a_deleted_change_is_found_wherever_it_stood() {
 async fn a_changed_amount_is_found() {
     plant(
         "UPDATE balance_changes SET amount = 11 WHERE user_id = 1 AND version = 3; \
-         UPDATE idempotency_keys SET amount = 11 WHERE user_id = 1 AND key = 'c'",
+         UPDATE idempotency_keys SET fingerprint = 'change 11' WHERE user_id = 1 AND key = 'c'",
         &[(Kind::WrongSum, 1, Some(3))],
     )
     .await;
@@ -85,7 +85,7 @@ async fn a_changed_amount_is_found() {
 async fn a_changed_balance_in_the_journal_is_found_on_both_of_its_sides() {
     plant(
         "UPDATE balance_changes SET balance = 9981 WHERE user_id = 1 AND version = 2; \
-         UPDATE idempotency_keys SET balance = 9981 WHERE user_id = 1 AND key = 'b'",
+         UPDATE idempotency_keys SET answer = '{9981}' WHERE user_id = 1 AND key = 'b'",
         &[(Kind::WrongSum, 1, Some(2)), (Kind::WrongSum, 1, Some(3))],
     )
     .await;
@@ -126,6 +126,58 @@ async fn a_change_by_zero_is_found() {
 }
 
 #[tokio::test]
+async fn held_money_that_the_journal_does_not_explain_is_found() {
+    let mismatch = |user, version| (Kind::HeldMismatch, user, Some(version));
+    plant("UPDATE users SET held = 5 WHERE id = 1", &[mismatch(1, 3)]).await;
+    plant("UPDATE users SET held = 5 WHERE id = 2", &[mismatch(2, 0)]).await;
+    plant(
+        "UPDATE users SET held = -5 WHERE id = 1; \
+         UPDATE balance_changes SET held = -5, held_amount = -5 WHERE user_id = 1 AND version = 3",
+        &[(Kind::HeldBelowZero, 1, Some(3)), (Kind::JournalBelowZero, 1, Some(3))],
+    )
+    .await;
+    // A row in the middle: the one after it does not follow either.
+    plant(
+        "UPDATE balance_changes SET held = 5 WHERE user_id = 1 AND version = 2",
+        &[(Kind::WrongSum, 1, Some(2)), (Kind::WrongSum, 1, Some(3))],
+    )
+    .await;
+    plant(
+        "UPDATE balance_changes SET held_amount = 5 WHERE user_id = 1 AND version = 3",
+        &[(Kind::WrongSum, 1, Some(3))],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn money_that_moves_between_balance_and_held_is_no_violation() {
+    let hold = "INSERT INTO balance_changes \
+                    (user_id, version, kind, amount, held_amount, balance, held) \
+                VALUES (1, 4, 'hold', -500, 500, 9490, 500), (1, 5, 'capture', 0, -500, 9490, 0); \
+                UPDATE users SET balance = 9490, version = 5 WHERE id = 1";
+    plant(hold, &[]).await;
+}
+
+#[tokio::test]
+async fn a_time_that_runs_backwards_is_found() {
+    let earlier = "created_at - interval '1 microsecond'";
+    plant(
+        &format!(
+            "UPDATE balance_changes SET created_at = {earlier} WHERE user_id = 1 AND version = 2"
+        ),
+        &[(Kind::TimeBackwards, 1, Some(2))],
+    )
+    .await;
+    plant(
+        "UPDATE users SET changed_at = changed_at - interval '1 microsecond' WHERE id = 1",
+        &[(Kind::TimeBackwards, 1, Some(3))],
+    )
+    .await;
+    // Two changes may have the same time, and the user's may be later than the last one.
+    plant("UPDATE users SET changed_at = changed_at + interval '1 hour'", &[]).await;
+}
+
+#[tokio::test]
 async fn changes_of_a_user_who_does_not_exist_are_found() {
     plant(
         "INSERT INTO balance_changes (user_id, version, amount, balance) \
@@ -142,11 +194,18 @@ async fn changes_of_a_user_who_does_not_exist_are_found() {
 
 #[tokio::test]
 async fn a_key_without_its_change_is_found() {
-    let insert = "INSERT INTO idempotency_keys (user_id, key, amount, balance) VALUES";
+    let insert = "INSERT INTO idempotency_keys (user_id, key, fingerprint, answer) VALUES";
     let found = |user, version| [(Kind::KeyWithoutChange, user, version)];
-    plant(&format!("{insert} (2, 'b', -20, 9980)"), &found(2, None)).await;
-    plant("UPDATE idempotency_keys SET amount = 11 WHERE key = 'c'", &found(1, Some(3))).await;
-    plant("UPDATE idempotency_keys SET balance = 9991 WHERE key = 'c'", &found(1, Some(3))).await;
+    plant(&format!("{insert} (2, 'b', 'change -20', '{{9980}}')"), &found(2, None)).await;
+    let other = "UPDATE idempotency_keys SET fingerprint = 'change 11' WHERE key = 'c'";
+    plant(other, &found(1, Some(3))).await;
+    let reference = "UPDATE idempotency_keys SET fingerprint = 'change 10 rent' WHERE key = 'c'";
+    plant(reference, &found(1, Some(3))).await;
+    let both =
+        format!("{reference}; UPDATE balance_changes SET reference = 'rent' WHERE key = 'c'");
+    plant(&both, &[]).await;
+    plant("UPDATE idempotency_keys SET answer = '{9991}' WHERE key = 'c'", &found(1, Some(3)))
+        .await;
     plant("UPDATE balance_changes SET key = NULL WHERE key = 'c'", &found(1, None)).await;
 }
 
@@ -164,10 +223,10 @@ async fn a_key_that_expired_and_was_used_again_is_no_violation() {
     let again = "INSERT INTO balance_changes (user_id, version, amount, balance, key) \
                  VALUES (1, 4, -20, 9970, 'b'); \
                  UPDATE users SET balance = 9970, version = 4 WHERE id = 1; \
-                 UPDATE idempotency_keys SET balance = 9970 WHERE key = 'b'";
+                 UPDATE idempotency_keys SET answer = '{9970}' WHERE key = 'b'";
     plant(again, &[]).await;
     plant("DELETE FROM idempotency_keys", &[]).await;
-    plant("UPDATE idempotency_keys SET balance = NULL WHERE key = 'b'", &[]).await;
+    plant("UPDATE idempotency_keys SET answer = NULL WHERE key = 'b'", &[]).await;
 }
 
 #[tokio::test]

@@ -14,14 +14,15 @@ use super::Books;
 /// Writes balance, journal row and key in one statement, like an approach.
 const CHANGE: &str = "\
 WITH changed AS ( \
-    UPDATE users SET balance = balance + $1, version = version + 1 \
-    WHERE id = $2 AND balance + $1 >= 0 RETURNING id, version, balance \
+    UPDATE users SET balance = balance + $1, version = version + 1, \
+        changed_at = greatest(statement_timestamp(), changed_at) \
+    WHERE id = $2 AND balance + $1 >= 0 RETURNING id, version, balance, changed_at \
 ), journal AS ( \
-    INSERT INTO balance_changes (user_id, version, amount, balance, key) \
-    SELECT id, version, $1, balance, $3 FROM changed \
+    INSERT INTO balance_changes (user_id, version, amount, balance, key, created_at) \
+    SELECT id, version, $1, balance, $3, changed_at FROM changed \
 ) \
-INSERT INTO idempotency_keys (user_id, key, amount, balance) \
-SELECT $2, $3, $1, (SELECT balance FROM changed)";
+INSERT INTO idempotency_keys (user_id, key, fingerprint, answer) \
+SELECT $2, $3, 'change ' || $1, (SELECT ARRAY[balance] FROM changed)";
 
 async fn write_until(stop: Arc<AtomicBool>, options: PgConnectOptions, writer: u64) -> u64 {
     let mut connection = PgConnection::connect_with(&options).await.expect("connects");

@@ -12,10 +12,10 @@ use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{Content, Ref, RefOr, Response};
 
-use crate::balance::ChangeError;
 use crate::http::error::HttpError;
 use crate::http::openapi::schemas::{Error, string};
 use crate::http::wire::JSON;
+use crate::ledger::ChangeError;
 
 /// Responses as a document has them.
 pub(super) type Responses = BTreeMap<String, RefOr<Response>>;

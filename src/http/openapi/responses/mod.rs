@@ -14,12 +14,12 @@ use utoipa::{IntoResponses, ToSchema};
 
 use self::by_status::{ByStatus, Responses, always, one_of};
 use super::schemas::{NewBalance, Status, string};
-use crate::balance::ChangeError;
 use crate::http::error::HttpError;
 use crate::http::wire::{
     AMOUNT_REQUIRED, Changes, DOCS_FILES, HTML, INSUFFICIENT, JSON, OPENMETRICS, PAGE_MAX,
-    USER_REQUIRED, User,
+    REFERENCE_RULE, USER_REQUIRED, User, UserNow,
 };
+use crate::ledger::ChangeError;
 
 /// A change through the approach of the path.
 pub struct ChangeThroughApproach;
@@ -54,6 +54,7 @@ fn change() -> ByStatus {
         )
         .error(HttpError::bad_request(INSUFFICIENT), "the balance would go below zero")
         .error(HttpError::bad_request(number), "malformed: the sentence says what must be")
+        .error(HttpError::bad_request(REFERENCE_RULE), "the reference cannot be shown")
         .error(ChangeError::BalanceOutOfRange, "the sum does not fit into 64 bits")
         .error(ChangeError::UserNotFound, "no user has this number")
         .error(ChangeError::KeyInProgress, "try again, with the same key")
@@ -88,8 +89,8 @@ pub struct OneUser;
 
 impl IntoResponses for OneUser {
     fn responses() -> Responses {
-        let user = json!({ "id": 1, "balance": 9_998 });
-        read().success(StatusCode::OK, "The user as of now", &user, User::name()).build()
+        let user = json!({ "id": 1, "balance": 9_998, "held": 0, "version": 2 });
+        read().success(StatusCode::OK, "The user as of now", &user, UserNow::name()).build()
     }
 }
 
@@ -100,8 +101,9 @@ impl IntoResponses for History {
     fn responses() -> Responses {
         let page = json!({
             "changes": [{
-                "version": 2, "amount": -2, "balance": 9_998,
-                "createdAt": "2026-01-31T12:00:00.123456Z", "key": "8e03978e"
+                "version": 2, "kind": "change", "amount": -2, "heldAmount": 0,
+                "balance": 9_998, "held": 0, "createdAt": "2026-01-31T12:00:00.123456Z",
+                "reference": "invoice 17", "key": "8e03978e"
             }],
             "next": 2
         });

@@ -6,7 +6,7 @@ use super::super::{Answer, Time};
 use super::run::{Asked, KEY_WAIT, Played};
 use super::story::{Story, USERS};
 use super::world::{Row, Written};
-use crate::balance::{ChangeError, Decision, Outcome};
+use crate::ledger::{ChangeError, Decision, Outcome};
 use crate::store::held::WAIT_MAX;
 
 /// Where only rows are held, a change of anybody else waits no longer: for the locks of each of the
@@ -105,8 +105,8 @@ fn check_answer(
     match answer {
         Ok(Outcome { decision, replayed }) => {
             if let Some(kept) = kept {
-                let kept = kept.ok_or("an outcome that is not kept with its key")?.prior;
-                if kept.amount.get() != ask.amount || kept.decision != *decision {
+                let kept = kept.ok_or("an outcome that is not kept with its key")?;
+                if kept.amount != ask.amount || kept.decision != *decision {
                     return Err("another outcome than the one that is kept");
                 }
             }
@@ -132,8 +132,8 @@ fn check_answer(
             }
         }
         Err(ChangeError::KeyReused) => {
-            let kept = kept.flatten().ok_or("the key was used, but it is not kept")?.prior;
-            if kept.amount.get() == ask.amount {
+            let kept = kept.flatten().ok_or("the key was used, but it is not kept")?;
+            if kept.amount == ask.amount {
                 return Err("the key was used by this very change");
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::{Answer, Core, Response, Step, Time};
 use super::story::{Ask, Event, Fault, Story};
 use super::world::{Locks, Statement, World};
-use crate::balance::{Amount, Change, ChangeError, Key, UserId};
+use crate::ledger::{Amount, Change, ChangeError, Key, UserId};
 use crate::store::error::Failure;
 
 /// What a request takes when nothing happens to it.
@@ -304,5 +304,6 @@ fn change(ask: &Ask) -> Change {
         user: UserId::new(ask.user).unwrap(),
         amount: Amount::new(ask.amount).unwrap(),
         key: ask.key.as_deref().map(|key| Key::new(key).unwrap()),
+        reference: None,
     }
 }

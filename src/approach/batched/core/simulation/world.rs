@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::super::fold::{Guard, Plan, Verdict, each};
+use super::super::super::fold::{Guard, Plan, Planned, each};
 use super::super::super::statement::{Part, Reply};
 use super::super::{Locked, Request, Response, Time};
 use super::story::{Ask, Story};
-use crate::balance::{Amount, Change, Decision, Key, UserId, decide};
-use crate::store::held::Looked;
-use crate::store::keys::Prior;
+use crate::ledger::{Amount, Change, Decision, Funds, Key, UserId};
+use crate::store::held::Probed;
+use crate::store::keys::{self, Stored};
 
 /// How long a batch waits for a row, and one that locks first.
 const LOCK_WAIT: Duration = Duration::from_millis(100);
@@ -49,7 +49,8 @@ pub(super) struct Row {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kept {
     pub(super) at: Time,
-    pub(super) prior: Prior,
+    pub(super) amount: i64,
+    pub(super) decision: Decision,
 }
 
 #[derive(Debug)]
@@ -68,7 +69,7 @@ pub(super) enum Statement {
     Alone(Change),
     Batch(Vec<OwnedPart>),
     Locked { user: UserId, changes: Vec<Change> },
-    Look(Vec<UserId>),
+    Probe(Vec<UserId>),
 }
 
 #[derive(Clone, Debug)]
@@ -100,7 +101,7 @@ impl Statement {
             Request::Locked { user, changes } => {
                 Self::Locked { user: *user, changes: owned(changes) }
             }
-            Request::Look(users) => Self::Look(users.to_vec()),
+            Request::Probe(users) => Self::Probe(users.to_vec()),
         }
     }
 
@@ -109,7 +110,7 @@ impl Statement {
             Self::Alone(change) => vec![change.user.get()],
             Self::Batch(parts) => parts.iter().map(|part| part.user.get()).collect(),
             Self::Locked { user, .. } => vec![user.get()],
-            Self::Look(users) => users.iter().map(|user| user.get()).collect(),
+            Self::Probe(users) => users.iter().map(|user| user.get()).collect(),
         }
     }
 }
@@ -178,12 +179,12 @@ impl World {
         }
         let Some(row) = self.rows.get_mut(&ask.user).filter(|row| row.held <= now) else { return };
         let amount = Amount::new(ask.amount).unwrap();
-        let Ok(decision) = decide(row.balance, amount) else { return };
+        let Ok(decision) = row.funds().decide(amount) else { return };
         if matches!(decision, Decision::Accepted(_)) {
             row.write_for_another(now, ask.amount, ask.key.clone());
         }
         if let Some(key) = &ask.key {
-            self.keep(ask.user, key, now, Prior { amount, decision });
+            self.keep(ask.user, key, Kept { at: now, amount: ask.amount, decision });
         }
     }
 
@@ -197,7 +198,7 @@ impl World {
             };
         }
         let (wanted, wait): (Vec<i64>, _) = match statement {
-            Statement::Look(_) => return Locks::At(now),
+            Statement::Probe(_) => return Locks::At(now),
             Statement::Alone(change) => {
                 let fits = |row: &Row| {
                     row.balance.checked_add(change.amount.get()).is_some_and(|sum| sum >= 0)
@@ -244,7 +245,7 @@ impl World {
         meanwhile: Option<&Ask>,
     ) -> Result<Response, &'static str> {
         match statement {
-            Statement::Look(users) => Ok(Response::Look(self.look(users, now))),
+            Statement::Probe(users) => Ok(Response::Probe(self.probe(users, now))),
             Statement::Alone(change) => {
                 self.meanwhile(meanwhile, now);
                 Ok(Response::Alone(self.alone(change, now)?))
@@ -269,18 +270,18 @@ impl World {
         }
     }
 
-    fn look(&self, users: &[UserId], now: Time) -> Vec<Looked> {
-        let looked = |user: &UserId| {
+    fn probe(&self, users: &[UserId], now: Time) -> Vec<Probed> {
+        let probed = |user: &UserId| {
             let row = self.rows.get(&user.get())?;
             let is_free = row.held <= now && row.busy.is_none();
-            Some(Looked { id: user.get(), version: row.version, is_free })
+            Some(Probed { id: user.get(), version: row.version, is_free })
         };
-        users.iter().filter_map(looked).collect()
+        users.iter().filter_map(probed).collect()
     }
 
     fn alone(&mut self, change: &Change, now: Time) -> Result<Option<Decision>, &'static str> {
         let Some(row) = self.rows.get_mut(&change.user.get()) else { return Ok(None) };
-        match decide(row.balance, change.amount) {
+        match row.funds().decide(change.amount) {
             Ok(Decision::Accepted(balance)) => {
                 row.write(now, change.amount.get(), None);
                 Ok(Some(Decision::Accepted(balance)))
@@ -301,8 +302,8 @@ impl World {
             keys.into_iter().map(|key| (part.user.get(), key.as_str().to_owned()))
         });
         keys.filter_map(|(user, key)| {
-            let prior = self.keys.get(&(user, key.clone()))?.prior;
-            Some(Reply::Used { user, key, prior })
+            let stored = self.keys.get(&(user, key.clone()))?.stored();
+            Some(Reply::Replayed { user, key, stored })
         })
     }
 
@@ -337,13 +338,14 @@ impl World {
             let user = part.user.get();
             let before = self.rows[&user].balance;
             self.write(part, now);
-            replies.push(Reply::Moved { user, before });
+            replies.push(Reply::Applied { user, before });
         }
         if moving.len() < parts.len() {
             for part in parts {
                 if let Some((balance, version)) = snapshot.get(&part.user.get()) {
-                    let (user, balance, version) = (part.user.get(), *balance, *version);
-                    replies.push(Reply::Stood { user, balance, version });
+                    let funds = Funds { balance: *balance, held: 0 };
+                    let (user, version) = (part.user.get(), *version);
+                    replies.push(Reply::Unchanged { user, funds, version });
                 }
             }
         }
@@ -351,27 +353,28 @@ impl World {
         Ok(replies)
     }
 
-    fn keep(&mut self, user: i64, key: &str, at: Time, prior: Prior) {
-        let before = self.keys.insert((user, key.to_owned()), Kept { at, prior });
+    fn keep(&mut self, user: i64, key: &str, kept: Kept) {
+        let before = self.keys.insert((user, key.to_owned()), kept);
         assert!(before.is_none(), "a key is used twice");
     }
 
     fn write(&mut self, part: &OwnedPart, now: Time) {
         let user = part.user.get();
         let before = self.rows[&user].balance;
-        for (verdict, change) in part.plan.verdicts.iter().zip(&part.changes) {
+        for (planned, change) in part.plan.changes.iter().zip(&part.changes) {
             let key = change.key.as_ref().map(|key| key.as_str().to_owned());
-            let decision = match verdict {
-                Verdict::Accepted { running } => {
+            let decision = match planned {
+                Planned::Accepted { running } => {
                     let row = self.rows.get_mut(&user).unwrap();
                     row.write(now, change.amount.get(), key.clone());
                     Decision::Accepted(before + running)
                 }
-                Verdict::Refused => Decision::Refused,
-                Verdict::Copy { .. } | Verdict::KeyReused | Verdict::OutOfRange => continue,
+                Planned::Refused => Decision::Refused,
+                Planned::Copy { .. } | Planned::KeyReused | Planned::OutOfRange => continue,
             };
             if let Some(key) = key {
-                self.keep(user, &key, now, Prior { amount: change.amount, decision });
+                let amount = change.amount.get();
+                self.keep(user, &key, Kept { at: now, amount, decision });
             }
         }
         let after = self.rows[&user].balance;
@@ -386,7 +389,7 @@ impl World {
     ) -> Result<Option<Locked>, &'static str> {
         let Some(row) = self.rows.get(&user.get()) else { return Ok(None) };
         let (before, version) = (row.balance, row.version);
-        let plan = each(before, version, changes.iter());
+        let plan = each(row.funds(), version, changes.iter());
         let part = OwnedPart { user, plan, changes: changes.to_vec() };
         let used: Vec<_> = self.used(std::slice::from_ref(&part)).collect();
         let snapshot = [(user.get(), (before, version))].into();
@@ -399,14 +402,26 @@ impl OwnedPart {
     /// The keys that are written with the part.
     fn kept_keys(&self) -> impl Iterator<Item = &Key> {
         let kept =
-            self.plan.verdicts.iter().zip(&self.changes).filter(|(verdict, _)| {
-                matches!(verdict, Verdict::Accepted { .. } | Verdict::Refused)
+            self.plan.changes.iter().zip(&self.changes).filter(|(planned, _)| {
+                matches!(planned, Planned::Accepted { .. } | Planned::Refused)
             });
         kept.filter_map(|(_, change)| change.key.as_ref())
     }
 }
 
+impl Kept {
+    fn stored(&self) -> Stored {
+        let asked = format!("change {}", self.amount);
+        Stored::from_columns(asked, keys::answer(self.decision).map(Vec::from))
+    }
+}
+
 impl Row {
+    /// Nothing is held here.
+    fn funds(&self) -> Funds {
+        Funds { balance: self.balance, held: 0 }
+    }
+
     fn fits(&self, guard: Guard) -> bool {
         fits(guard, self.balance, self.version)
     }

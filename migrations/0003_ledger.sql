@@ -1,0 +1,79 @@
+-- From one operation, a change of one balance, to a ledger: money can be held, entries have a kind,
+-- and a key stores the outcome of any operation.
+--
+-- Blocks all use of these tables until it ends; see docs/upgrading.md. The order is that in which the
+-- service locks, so that the two never wait for each other in a circle.
+LOCK TABLE users, balance_changes, idempotency_keys IN ACCESS EXCLUSIVE MODE;
+
+-- Constants as defaults: the rows themselves are not rewritten. Then the defaults are dropped, so
+-- that whoever writes has to say each value. That also stops an instance of the version before this
+-- one: each of its changes fails instead of leaving rows that it did not know how to fill.
+ALTER TABLE users
+    -- Set aside by holds. What can be spent is `balance` alone.
+    ADD COLUMN held bigint NOT NULL DEFAULT 0,
+    -- No entry of the user is stamped earlier from now on. Not necessarily that of the last entry.
+    ADD COLUMN changed_at timestamptz NOT NULL DEFAULT now();
+ALTER TABLE users
+    ALTER COLUMN held DROP DEFAULT,
+    ALTER COLUMN changed_at DROP DEFAULT;
+-- The last line of defence, like that of the balance. The upper bound keeps room for what is held, so
+-- that a hold can always be released.
+ALTER TABLE users ADD CONSTRAINT users_held_check
+    CHECK (held BETWEEN 0 AND 9223372036854775807 - balance);
+
+-- A type and not a check on a text: PostgreSQL parses the checks of a table for each statement that
+-- writes to it.
+CREATE TYPE change_kind AS ENUM ('change', 'transfer', 'hold', 'capture', 'release', 'expiry');
+
+ALTER TABLE balance_changes
+    ADD COLUMN kind change_kind NOT NULL DEFAULT 'change',
+    -- By how much `held` changed, and `held` right after it.
+    ADD COLUMN held_amount bigint NOT NULL DEFAULT 0,
+    ADD COLUMN held bigint NOT NULL DEFAULT 0,
+    -- The client's own text.
+    ADD COLUMN reference text,
+    -- The number of the hold that the entry is about: the version of the entry that made it.
+    ADD COLUMN hold bigint,
+    -- The other side of a transfer: the two entries name each other.
+    ADD COLUMN peer_user bigint,
+    ADD COLUMN peer_version bigint;
+ALTER TABLE balance_changes
+    ALTER COLUMN kind DROP DEFAULT,
+    ALTER COLUMN held_amount DROP DEFAULT,
+    ALTER COLUMN held DROP DEFAULT,
+    ALTER COLUMN created_at DROP DEFAULT;
+ALTER TABLE balance_changes DROP CONSTRAINT balance_changes_amount_check;
+ALTER TABLE balance_changes ADD CONSTRAINT balance_changes_amount_check
+    CHECK (amount <> 0 OR held_amount <> 0);
+
+-- Times were those of the start of a transaction, before it waited for the user's row, so they can
+-- run backwards. Those that do are raised to the latest one before them.
+UPDATE balance_changes AS entry
+SET created_at = ordered.latest
+FROM (
+    SELECT user_id, version, created_at,
+           max(created_at) OVER (PARTITION BY user_id ORDER BY version) AS latest
+    FROM balance_changes
+) AS ordered
+WHERE entry.user_id = ordered.user_id AND entry.version = ordered.version
+  AND ordered.created_at < ordered.latest;
+-- Entries can be later than now where the clock was set back.
+UPDATE users
+SET changed_at = ahead.latest
+FROM (
+    SELECT user_id, max(created_at) AS latest FROM balance_changes
+    WHERE created_at > now()
+    GROUP BY user_id
+) AS ahead
+WHERE users.id = ahead.user_id;
+
+-- What was asked, as text, instead of one number; and what was answered, as numbers whose meaning
+-- depends on the operation. For a change that is the balance; NULL is a refusal for insufficient
+-- funds. The form of the text is that of `Change::fingerprint`.
+ALTER TABLE idempotency_keys DROP CONSTRAINT idempotency_keys_balance_check;
+ALTER TABLE idempotency_keys RENAME COLUMN amount TO fingerprint;
+ALTER TABLE idempotency_keys RENAME COLUMN balance TO answer;
+ALTER TABLE idempotency_keys
+    ALTER COLUMN fingerprint TYPE text USING 'change ' || fingerprint,
+    ALTER COLUMN answer TYPE bigint[]
+        USING CASE WHEN answer IS NOT NULL THEN ARRAY[answer] END;
