@@ -1,31 +1,31 @@
-//! What decides over batches: a state machine without I/O.
+//! The decisions about batches: a state machine without I/O.
 //!
-//! [`Core::next`] says what to send, [`Core::on`] takes the reply and knows whom to answer, and how.
-//! A [`lane`](super::lane) only carries between it and a session. So it runs against a simulated
-//! database as well (`simulation/`), under every failure at every point.
+//! [`Core::next`] returns the next step. [`Core::on`] takes the response of the database and decides
+//! which callers get which answers. A [`lane`](super::lane) connects it to a queue and a session. A
+//! simulated database (`simulation/`) tests it under every failure at every point.
 //!
-//! # The way of a change
-//! It arrives, and is taken into a batch with everything that has queued up. The batch is a stack of
-//! jobs. Each step sends one job, answers whoever it can, and leaves the rest as further jobs:
-//! those who must be decided one by one, or the halves of a job whose data the database objects to.
+//! # How a change passes through
+//! It arrives, and joins a batch with everything else in the queue. The batch is a stack of jobs. Each
+//! step sends one job, answers the callers it can, and pushes the rest as further jobs: users who must
+//! be decided one by one, or the halves of a job whose data the database rejects.
 //!
-//! # What becomes of a failure
-//! - *The data* (classes 22 and 23): the job is halved until the change that the database objects to
-//!   stands alone. Nothing else is worth halving: it would fail the same, and multiply the wait.
-//! - *A lost race*, or a session that broke before it was sent: the job is sent again, and after
-//!   [`ATTEMPTS_MAX`] each of its users for himself, after a pause.
-//! - *A row that stayed locked*: a look tells which users are held. These are *parked*: they leave
-//!   the lane's way, and the others go on without them. Where no row is held, all are parked.
-//! - *Unknown*: a change without a key is told so. One with a key is sent again, for the key makes
-//!   that safe, and from then on only its key may tell: see [`Core::conclude`], the one place that
-//!   decides it.
-//! - *Everything else* is told to all of the job.
+//! # Failures
+//! - *Data* (classes 22 and 23): the job is halved until the rejected change is alone. No other failure
+//!   is worth halving: the halves would fail the same way and multiply the wait.
+//! - *A lost race*, or a session that broke before the job was sent: the job is sent again; after
+//!   [`ATTEMPTS_MAX`] attempts each of its users is sent alone, after a pause.
+//! - *A row that stayed locked*: a probe finds the held users. They are *parked*: they leave the lane,
+//!   and the others continue without them. If no row is held, all users of the job are parked.
+//! - *Unknown*: a change without a key is answered "outcome unknown". One with a key is sent again,
+//!   because the key makes that safe. From then on only its key proves an outcome: see
+//!   [`Core::conclude`], the one place that decides this.
+//! - *Every other failure* is the answer to the whole job.
 //!
 //! # Parked users
-//! Their changes wait in order of arrival, each for [`WAIT_MAX`] at most from its own first failure,
-//! and hold nothing meanwhile. Further changes of theirs join them, so that none overtakes another.
-//! A row that is still locked but has changed since the last look is not held, it only changes hands
-//! all the time: it is locked first, and waited for a little longer, which cannot lose.
+//! Their changes wait in order of arrival and hold nothing. Each waits for at most [`WAIT_MAX`] from
+//! its own first failure. Later changes of a parked user join them, so none overtakes another. A row
+//! that is locked but has changed since the last probe is not held: it only changes hands all the
+//! time. It is locked first, with a longer wait, and then the change cannot lose a race.
 
 #[cfg(test)]
 mod simulation;
@@ -40,106 +40,49 @@ use crate::store::error::Failure;
 use crate::store::held::{PROBE_FIRST, PROBE_INTERVAL, PROBE_ROWS_MAX, Probed, WAIT_MAX};
 use crate::store::keys::Stored;
 
-/// The most changes in one batch. More would not be faster: the commit is a small part of the cost
-/// of so many rows by then, and each caller waits for the whole batch.
+/// The most changes in one batch. A larger one would not be faster: the commit is already a small part
+/// of the cost of so many rows, and each caller waits for the whole batch.
 pub(super) const CHANGES_MAX: usize = 2_048;
 
 /// A user whose plan lost this many races against other processes is locked first.
 const RACES_MAX: u32 = 3;
 
-/// How often a job is sent again as it is. Then something is wrong with one of its users or with the
-/// database, and each user goes on alone, after pauses.
+/// How often a whole job is sent again. More failures mean a problem with one user or with the
+/// database, so each user is then sent alone, after pauses.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// The pause of a user who goes on alone.
+/// The pause before a user is sent alone.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Time since the lane was started.
 pub(super) type Time = Duration;
 
-/// What a caller waits for.
+/// The answer to one caller.
 pub(super) type Answer = Result<Outcome, ChangeError>;
 
-/// A change in the lane, and who waits for it.
-pub(super) struct Waiting<C> {
-    change: Change,
-    caller: C,
-    /// A statement with it was sent whose end is not known: it may have happened.
-    maybe_applied: bool,
-    /// Set by its first failure: no further attempt begins after it.
-    give_up: Option<Time>,
-}
-
-/// One user's changes in a job, in order of arrival, and what is planned for them.
-struct Group<C> {
-    user: UserId,
-    waiting: Vec<Waiting<C>>,
-    plan: Plan,
-}
-
-/// Users in order of their ids, who are sent together.
-struct Job<C> {
-    groups: Vec<Group<C>>,
-    /// How often it was sent again after a failure.
-    attempts: u32,
-    /// How often its plans, made on a balance that was read, came too late.
-    races: u32,
-    /// How often it ran into a lock that no look could find.
-    blocked: u32,
-    /// The row is locked first, and decided on with nobody in between. For one user only.
-    locks_first: bool,
-}
-
-/// What is on its way to the database.
-enum Task<C> {
-    Job(Job<C>),
-    /// Which rows of these users are locked? Afterwards the job that ran into a lock goes on.
-    Probe {
-        users: Vec<UserId>,
-        then: Option<Job<C>>,
-    },
-}
-
-/// A user whose changes wait apart.
-struct Parked<C> {
-    waiting: VecDeque<Waiting<C>>,
-    until: Until,
-}
-
-/// What a parked user waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Until {
-    /// For the row: it is looked at then. `seen` is the version at the last look.
-    Free { probe_at: Time, seen: Option<i64> },
-    /// For a pause to be over.
-    Rested { at: Time },
-    /// For its turn. `locks_first` where the row keeps changing hands.
-    Sent { locks_first: bool },
-}
-
-/// What the lane has to do next.
+/// What the lane does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Carry out [`Core::request`] and come back with its end. `accepted` changes left the queue for
-    /// it; none where it goes on with an earlier batch.
+    /// Send [`Core::request`], and pass the result to [`Core::on`]. `accepted` changes left the queue
+    /// for it; none where it continues an earlier batch.
     Send { accepted: usize },
-    /// Nothing, until a change arrives or until then.
+    /// Wait until a change arrives or this time has come.
     Wait { until: Option<Time> },
 }
 
-/// What is to be carried to the database.
+/// A request to the database.
 pub(super) enum Request<'a> {
-    /// One change without a key, as `self` does it.
+    /// One change without a key, with the statement of `self`.
     Alone(&'a Change),
-    /// The statement that carries a batch.
+    /// A batch in one statement.
     Batch(Vec<Part<'a>>),
-    /// One user: locked first, then decided on one by one.
+    /// One user: the row is locked first, then the changes are decided one by one.
     Locked { user: UserId, changes: Vec<&'a Change> },
     /// Which of these rows are locked?
     Probe(&'a [UserId]),
 }
 
-/// What the database said to a request.
+/// The response to the request of the same name.
 pub(super) enum Response {
     /// `None`: there is no such user.
     Alone(Option<Decision>),
@@ -149,41 +92,100 @@ pub(super) enum Response {
     Probe(Vec<Probed>),
 }
 
-/// How it went for a user whose row was locked first.
+/// The response for a user whose row was locked first.
 pub(super) struct Locked {
-    /// The balance that was found.
+    /// The balance under the lock.
     pub(super) before: Balance,
     /// What was decided on it.
     pub(super) plan: Plan,
-    /// What the statement said; none where there was nothing to write.
+    /// The replies of the statement; none where there was nothing to write.
     pub(super) replies: Vec<Reply>,
 }
 
-/// The state of a lane. `C` is whom to answer.
+/// The state of a lane. `C` identifies a caller.
 pub(super) struct Core<C> {
     arrived: VecDeque<Waiting<C>>,
-    /// What is left of the last batch. A stack.
-    tasks: Vec<Task<C>>,
+    /// The rest of the last batch: a stack.
+    jobs: Vec<Job<C>>,
+    /// A job that ran into a lock: its users are probed next.
+    blocked: Option<Job<C>>,
     parked: BTreeMap<UserId, Parked<C>>,
     /// How many changes are parked, and how many may be.
     parked_count: usize,
     parked_max: usize,
     sent: Option<Task<C>>,
     answers: Vec<(C, Answer)>,
-    /// Changes that are sent again, since the last time this was asked for.
+    /// Changes that were sent again since the last [`take_retries`](Self::take_retries).
     retries: u64,
-    /// Parked users and the queue take turns, and so do looks and the queue.
+    /// Parked users alternate with the queue, and so do probes.
     parked_sent_last: bool,
     probed_last: bool,
     is_stopping: bool,
 }
 
+/// A change in the lane, and its caller.
+struct Waiting<C> {
+    change: Change,
+    caller: C,
+    /// The outcome of an earlier statement with it is unknown: it may be applied.
+    maybe_applied: bool,
+    /// Set by its first failure. No further attempt begins after it.
+    deadline: Option<Time>,
+}
+
+/// One user's changes in a job, in order of arrival, and the plan for them.
+struct Group<C> {
+    user: UserId,
+    waiting: Vec<Waiting<C>>,
+    plan: Plan,
+}
+
+/// Users who are sent together, in order of their ids.
+struct Job<C> {
+    groups: Vec<Group<C>>,
+    /// How often it was sent again after a failure.
+    attempts: u32,
+    /// How often its plans, made on a balance that was read, came too late.
+    races: u32,
+    /// How often it ran into a lock and its users were probed.
+    probes: u32,
+    /// Locks the row before deciding, so no other change comes in between. For one user only.
+    locks_first: bool,
+}
+
+/// What was sent to the database.
+enum Task<C> {
+    Job(Job<C>),
+    /// A probe of these users: those of a job that ran into a lock, or parked ones.
+    Probe {
+        users: Vec<UserId>,
+        job: Option<Job<C>>,
+    },
+}
+
+/// A user whose changes wait outside the batches.
+struct Parked<C> {
+    waiting: VecDeque<Waiting<C>>,
+    state: ParkedState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ParkedState {
+    /// The row is locked, and probed at this time. `version` is that of the last probe.
+    Locked { probe_at: Time, version: Option<i64> },
+    /// A pause lasts until this time.
+    Paused { until: Time },
+    /// The user can be sent. `locks_first` where the row keeps changing hands.
+    Ready { locks_first: bool },
+}
+
 impl<C> Core<C> {
-    /// With nothing to do. At most `parked_max` changes wait apart; more are refused.
+    /// An idle core. At most `parked_max` changes are parked; more are refused.
     pub(super) fn new(parked_max: usize) -> Self {
         Self {
             arrived: VecDeque::new(),
-            tasks: Vec::new(),
+            jobs: Vec::new(),
+            blocked: None,
             parked: BTreeMap::new(),
             parked_count: 0,
             parked_max,
@@ -196,9 +198,9 @@ impl<C> Core<C> {
         }
     }
 
-    /// A change comes to the end of the queue.
+    /// Appends a change to the queue.
     pub(super) fn arrive(&mut self, change: Change, caller: C) {
-        self.arrived.push_back(Waiting { change, caller, maybe_applied: false, give_up: None });
+        self.arrived.push_back(Waiting { change, caller, maybe_applied: false, deadline: None });
     }
 
     /// How many more changes the next batch can take.
@@ -206,54 +208,39 @@ impl<C> Core<C> {
         CHANGES_MAX.saturating_sub(self.arrived.len())
     }
 
-    /// How many changes wait to be taken into a batch.
+    /// How many changes wait for the next batch.
     pub(super) fn arrived(&self) -> usize {
         self.arrived.len()
     }
 
-    /// Nobody is waited for any more: who is parked is told so.
+    /// Parked changes are no longer waited for: the next step answers them.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
     }
 
-    /// Those who are answered since the last time, each once.
+    /// The new answers since the last call. Each caller is answered once.
     pub(super) fn take_answers(&mut self) -> std::vec::Drain<'_, (C, Answer)> {
         self.answers.drain(..)
     }
 
-    /// How many changes were sent again since the last time.
+    /// How many changes were sent again since the last call.
     pub(super) fn take_retries(&mut self) -> u64 {
         std::mem::take(&mut self.retries)
     }
 
-    /// What to do now. After [`Step::Send`] comes [`on`](Self::on).
+    /// The next step. [`on`](Self::on) must follow a [`Step::Send`].
     pub(super) fn next(&mut self, now: Time) -> Step {
         debug_assert!(self.sent.is_none(), "one request at a time");
-        self.give_up(now);
-        let (mut accepted, mut task) = (0, self.pop(now));
-        if task.is_none() && !(self.probed_last && self.arrived() > 0) {
-            task = self.due_probe(now);
-        }
-        self.probed_last = matches!(task, Some(Task::Probe { then: None, .. }));
-        if task.is_none() && !self.parked_sent_last {
-            task = self.due_parked(now).map(Task::Job);
-            self.parked_sent_last = task.is_some();
-        }
-        if task.is_none() {
-            self.parked_sent_last = false;
-            (accepted, task) = self.take_batch(now);
-        }
-        if task.is_none() {
-            task = self.due_parked(now).map(Task::Job);
-        }
-        if task.is_none() {
-            return Step::Wait { until: self.wakes_at() };
-        }
+        self.time_out(now);
+        let (accepted, task) = self.next_task(now);
         self.sent = task;
-        Step::Send { accepted }
+        match self.sent {
+            Some(_) => Step::Send { accepted },
+            None => Step::Wait { until: self.wakes_at() },
+        }
     }
 
-    /// What is on its way. Only after [`Step::Send`].
+    /// The request of the last [`Step::Send`].
     pub(super) fn request(&self) -> Option<Request<'_>> {
         Some(match self.sent.as_ref()? {
             Task::Probe { users, .. } => Request::Probe(users),
@@ -261,35 +248,51 @@ impl<C> Core<C> {
         })
     }
 
-    /// The end of what was on its way.
-    pub(super) fn on(&mut self, now: Time, ended: Result<Response, Failure>) {
-        match (self.sent.take(), ended) {
-            (Some(Task::Job(job)), Ok(response)) => self.on_response(now, job, response),
-            (Some(Task::Job(job)), Err(failure)) => self.on_failure(now, job, failure),
-            (Some(Task::Probe { users, then }), Ok(Response::Probe(rows))) => {
-                self.on_probe(now, &users, then, &rows);
+    /// Takes the result of the last [`request`](Self::request).
+    ///
+    /// # Panics
+    /// Without a request, or with a response to another one.
+    pub(super) fn on(&mut self, now: Time, result: Result<Response, Failure>) {
+        match (self.sent.take().expect("a result follows a request"), result) {
+            (Task::Job(job), Ok(Response::Alone(decision))) => {
+                let answer = decision.map(Outcome::fresh).ok_or(ChangeError::UserNotFound);
+                self.conclude_all(job.groups, &answer);
             }
-            (Some(Task::Probe { users, then }), ended) => {
-                self.on_failed_probe(now, &users, then, ended.err());
+            (Task::Job(job), Ok(Response::Batch(replies))) => self.on_batch(job, replies),
+            (Task::Job(job), Ok(Response::Locked(None))) => {
+                self.conclude_all(job.groups, &Err(ChangeError::UserNotFound));
             }
-            (None, _) => {}
+            (Task::Job(job), Ok(Response::Locked(Some(locked)))) => {
+                self.on_locked(now, job, locked);
+            }
+            (Task::Job(job), Err(failure)) => self.on_failure(now, job, failure),
+            (Task::Probe { job: Some(job), .. }, Ok(Response::Probe(rows))) => {
+                self.on_probed_job(now, job, &rows);
+            }
+            (Task::Probe { users, job: None }, Ok(Response::Probe(rows))) => {
+                self.on_probed_parked(now, &users, &rows);
+            }
+            (Task::Probe { users, job }, Err(failure)) => {
+                self.on_failed_probe(now, &users, job, failure);
+            }
+            (Task::Job(_), Ok(Response::Probe(_))) | (Task::Probe { .. }, Ok(_)) => {
+                unreachable!("a response to another request")
+            }
         }
     }
 
-    /// The one place where a change leaves the lane. What may have been applied once is never "not
-    /// applied" before its key has said so: an outcome is kept with the key, and a key that was used
-    /// by another request keeps this one out for good. Nothing else proves anything, since the first
-    /// statement may still be waiting for a lock, and commit later.
+    /// The one place where a change leaves the lane. A change that may be applied is never "not
+    /// applied" before its key proves it: an outcome is stored with the key, and a key that another
+    /// request has used excludes this one for good. Nothing else is a proof, since the first statement
+    /// may still be waiting for a lock and commit later.
     fn conclude(&mut self, one: Waiting<C>, answer: Answer) {
         let answer = match answer {
             Ok(_) | Err(ChangeError::KeyReused | ChangeError::OutcomeUnknown(_)) => answer,
-            Err(ChangeError::NotApplied(cause) | ChangeError::Internal(cause))
-                if one.maybe_applied =>
-            {
+            _ if !one.maybe_applied => answer,
+            Err(ChangeError::NotApplied(cause) | ChangeError::Internal(cause)) => {
                 Err(ChangeError::OutcomeUnknown(cause))
             }
-            Err(other) if one.maybe_applied => Err(ChangeError::OutcomeUnknown(other.into())),
-            Err(_) => answer,
+            Err(other) => Err(ChangeError::OutcomeUnknown(other.into())),
         };
         self.answers.push((one.caller, answer));
     }
@@ -300,72 +303,102 @@ impl<C> Core<C> {
         }
     }
 
-    /// Forms a batch of whatever has arrived. Returns how many changes it took.
-    fn take_batch(&mut self, now: Time) -> (usize, Option<Task<C>>) {
+    /// Concludes a group whose plan was carried out on this balance, or had nothing to carry out.
+    fn conclude_group(&mut self, group: Group<C>, before: Balance) {
+        let planned = group.plan.changes;
+        for (own, one) in planned.iter().zip(group.waiting) {
+            let (planned, replayed) = match own {
+                Planned::Copy { of } => (&planned[*of], true),
+                own => (own, false),
+            };
+            let decision = match planned {
+                Planned::Accepted { running } => Ok(Decision::Accepted(before + running)),
+                Planned::Refused => Ok(Decision::Refused),
+                Planned::KeyReused => Err(ChangeError::KeyReused),
+                Planned::OutOfRange => Err(ChangeError::BalanceOutOfRange),
+                Planned::Copy { .. } => unreachable!("an original is not a copy"),
+            };
+            self.conclude(one, decision.map(|decision| Outcome { decision, replayed }));
+        }
+    }
+
+    /// Chooses what to send, and tells how many changes left the queue for it.
+    fn next_task(&mut self, now: Time) -> (usize, Option<Task<C>>) {
+        let may_probe = !self.probed_last || self.arrived.is_empty();
+        self.probed_last = false;
+        if let Some(job) = self.blocked.take() {
+            let users = job.groups.iter().map(|group| group.user).collect();
+            return (0, Some(Task::Probe { users, job: Some(job) }));
+        }
+        if let Some(job) = self.pop(now) {
+            return (0, Some(Task::Job(job)));
+        }
+        if may_probe && let Some(users) = self.due_probe(now) {
+            self.probed_last = true;
+            return (0, Some(Task::Probe { users, job: None }));
+        }
+        if !self.parked_sent_last
+            && let Some(job) = self.due_parked(now)
+        {
+            self.parked_sent_last = true;
+            return (0, Some(Task::Job(job)));
+        }
+        self.parked_sent_last = false;
+        let (accepted, batch) = self.take_batch(now);
+        let job = batch.or_else(|| self.due_parked(now));
+        (accepted, job.map(Task::Job))
+    }
+
+    /// The next job of the batch, without changes whose deadline has passed.
+    fn pop(&mut self, now: Time) -> Option<Job<C>> {
+        while let Some(job) = self.jobs.pop() {
+            let late = ChangeError::NotApplied("the batch did not get its locks in time".into());
+            let job = self.retain(job, |one| !one.is_overdue(now), &late);
+            if !job.groups.is_empty() {
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    fn push(&mut self, job: Job<C>) {
+        if !job.groups.is_empty() {
+            self.jobs.push(job);
+        }
+    }
+
+    /// Forms a batch of the queue. Returns how many changes it took.
+    fn take_batch(&mut self, now: Time) -> (usize, Option<Job<C>>) {
         let count = self.arrived.len().min(CHANGES_MAX);
         let batch: Vec<Waiting<C>> = self.arrived.drain(..count).collect();
         let mut groups = Vec::new();
-        for (user, mut waiting) in fold::by_user(batch, |one| one.change.user) {
-            if !self.parked.contains_key(&user) {
+        for (user, waiting) in fold::by_user(batch, |one| one.change.user) {
+            if self.parked.contains_key(&user) {
+                self.join_parked(now, user, waiting);
+            } else {
                 groups.push(Group::new(user, waiting));
-                continue;
             }
-            // Behind those who wait already. To find the row held is its first failure.
-            let room = self.parked_max.saturating_sub(self.parked_count).min(waiting.len());
-            for one in waiting.drain(room..) {
-                let cause = "too many changes wait for the user's row";
-                self.conclude(one, Err(ChangeError::NotApplied(cause.into())));
-            }
+        }
+        (count, (!groups.is_empty()).then(|| Job::new(groups, 0)))
+    }
+
+    /// Queues changes behind the parked ones of their user, which counts as their first failure.
+    fn join_parked(&mut self, now: Time, user: UserId, mut waiting: Vec<Waiting<C>>) {
+        let room = self.parked_max.saturating_sub(self.parked_count).min(waiting.len());
+        for one in waiting.drain(room..) {
+            let cause = "too many changes wait for the user's row";
+            self.conclude(one, Err(ChangeError::NotApplied(cause.into())));
+        }
+        waiting.iter_mut().for_each(|one| one.deadline = Some(now + WAIT_MAX));
+        if let Some(parked) = self.parked.get_mut(&user) {
             self.parked_count += waiting.len();
-            if let Some(parked) = self.parked.get_mut(&user) {
-                for mut one in waiting {
-                    one.give_up = Some(now + WAIT_MAX);
-                    parked.waiting.push_back(one);
-                }
-            }
-        }
-        let task = (!groups.is_empty()).then(|| Task::Job(Job::new(groups, 0)));
-        (count, task)
-    }
-
-    fn on_response(&mut self, now: Time, job: Job<C>, response: Response) {
-        match response {
-            Response::Alone(decision) => {
-                let answer = decision.map(Outcome::fresh).ok_or(ChangeError::UserNotFound);
-                self.conclude_all(job.groups, &answer);
-            }
-            Response::Batch(replies) => self.on_replies(job, replies),
-            Response::Locked(None) => {
-                self.conclude_all(job.groups, &Err(ChangeError::UserNotFound));
-            }
-            Response::Locked(Some(Locked { before, plan, replies })) => {
-                let stored = stored_keys(&replies);
-                if !stored.is_empty() {
-                    return self.without_stored(job, &stored);
-                }
-                let writes = job.groups.iter().any(|group| plan.writes(&group.changes()));
-                if writes && !replies.iter().any(|reply| matches!(reply, Reply::Applied { .. })) {
-                    // Only a changed row proves that the plan was carried out.
-                    return self.on_failure(now, job, Failure::Race("nothing was applied".into()));
-                }
-                for mut group in job.groups {
-                    group.plan = plan.clone();
-                    self.conclude_group(group, before);
-                }
-            }
-            Response::Probe(_) => {
-                let cause = "the lane answered a batch with a probe";
-                self.conclude_all(job.groups, &Err(ChangeError::OutcomeUnknown(cause.into())));
-            }
+            parked.waiting.extend(waiting);
         }
     }
 
-    /// The database has done what it could; who is left?
-    fn on_replies(&mut self, job: Job<C>, replies: Vec<Reply>) {
-        let stored = stored_keys(&replies);
-        if !stored.is_empty() {
-            return self.without_stored(job, &stored);
-        }
+    /// Concludes the users that the statement has decided, and plans the others anew.
+    fn on_batch(&mut self, job: Job<C>, replies: Vec<Reply>) {
+        let Some(job) = self.replay_stored(job, &replies) else { return };
         let mut applied = HashMap::new();
         let mut unchanged = HashMap::new();
         for reply in replies {
@@ -397,13 +430,10 @@ impl<C> Core<C> {
                 self.conclude_all(vec![group], &Err(ChangeError::UserNotFound));
             }
         }
-        if left.is_empty() {
-            return;
-        }
-        let races = job.races + u32::from(raced);
         if raced {
             self.count_retries(&left);
         }
+        let races = job.races + u32::from(raced);
         if races <= RACES_MAX {
             return self.push(Job { races, ..Job::new(left, job.attempts) });
         }
@@ -412,41 +442,38 @@ impl<C> Core<C> {
         }
     }
 
-    /// The plan was carried out on this balance, or there was nothing to carry out.
-    fn conclude_group(&mut self, group: Group<C>, before: Balance) {
-        let planned = group.plan.changes;
-        let answer = |planned: Planned| -> Answer {
-            match planned {
-                Planned::Accepted { running } => {
-                    Ok(Outcome::fresh(Decision::Accepted(before + running)))
-                }
-                Planned::Refused => Ok(Outcome::fresh(Decision::Refused)),
-                Planned::KeyReused => Err(ChangeError::KeyReused),
-                Planned::OutOfRange => Err(ChangeError::BalanceOutOfRange),
-                // The original is never a copy itself.
-                Planned::Copy { .. } => Err(ChangeError::Internal("a copy of a copy".into())),
-            }
-        };
-        for (own, one) in planned.iter().zip(group.waiting) {
-            let answer = match own {
-                Planned::Copy { of } => {
-                    answer(planned[*of]).map(|original| Outcome::replayed(original.decision))
-                }
-                own => answer(*own),
-            };
-            self.conclude(one, answer);
+    fn on_locked(&mut self, now: Time, job: Job<C>, locked: Locked) {
+        let Locked { before, plan, replies } = locked;
+        let Some(job) = self.replay_stored(job, &replies) else { return };
+        let writes = job.groups.iter().any(|group| plan.writes(&group.changes()));
+        if writes && !replies.iter().any(|reply| matches!(reply, Reply::Applied { .. })) {
+            // Only a changed row proves that the plan was carried out.
+            return self.on_failure(now, job, Failure::Race("nothing was applied".into()));
+        }
+        for mut group in job.groups {
+            group.plan = plan.clone();
+            self.conclude_group(group, before);
         }
     }
 
-    /// Answers whose keys were used before; the others are sent again, since nothing was done for
-    /// them.
-    fn without_stored(&mut self, job: Job<C>, stored: &StoredKeys) {
+    /// Returns the job if none of its keys was used before. Otherwise nothing of it was applied: the
+    /// changes with those keys are answered, and the others are sent again.
+    fn replay_stored(&mut self, job: Job<C>, replies: &[Reply]) -> Option<Job<C>> {
+        let stored: HashMap<(i64, &str), &Stored> = replies
+            .iter()
+            .filter_map(|reply| match reply {
+                Reply::Replayed { user, key, stored } => Some(((*user, key.as_str()), stored)),
+                Reply::Applied { .. } | Reply::Unchanged { .. } => None,
+            })
+            .collect();
+        if stored.is_empty() {
+            return Some(job);
+        }
         let mut left = Vec::new();
         for group in job.groups {
             let mut waiting = Vec::new();
             for one in group.waiting {
-                let key =
-                    one.change.key.as_ref().map(|key| (group.user.get(), key.as_str().to_owned()));
+                let key = one.change.key.as_ref().map(|key| (group.user.get(), key.as_str()));
                 match key.and_then(|key| stored.get(&key)) {
                     Some(stored) => {
                         let answer = stored.replay(&one.change.fingerprint());
@@ -459,45 +486,36 @@ impl<C> Core<C> {
                 left.push(Group::new(group.user, waiting));
             }
         }
-        if !left.is_empty() {
-            self.push(Job::new(left, job.attempts));
-        }
+        self.push(Job::new(left, job.attempts));
+        None
     }
 
     fn on_failure(&mut self, now: Time, mut job: Job<C>, failure: Failure) {
         match failure {
             Failure::Data(error) => self.split(job, error),
             Failure::Locked(_) => {
-                job.fails_at(now);
-                let users = job.groups.iter().map(|group| group.user).collect();
-                self.tasks.push(Task::Probe { users, then: Some(job) });
+                job.set_deadlines(now);
+                self.blocked = Some(job);
             }
             Failure::Race(cause) | Failure::NotSent(cause) => {
                 self.send_again(now, job, &ChangeError::NotApplied(cause));
             }
             Failure::Unknown(cause) => {
                 let unknown = ChangeError::OutcomeUnknown(cause);
-                for group in &mut job.groups {
-                    group.waiting.iter_mut().for_each(|one| one.maybe_applied = true);
-                }
+                job.waiting_mut().for_each(|one| one.maybe_applied = true);
                 let job = self.retain(job, |one| one.change.key.is_some(), &unknown);
                 self.send_again(now, job, &unknown);
             }
             Failure::Unreachable(cause) => {
-                let not_applied = ChangeError::NotApplied(cause);
                 // Changes that were never sent need not wait for the database to come back. No other
-                // job of this batch would fare better.
-                let others = std::mem::take(&mut self.tasks).into_iter().rev();
-                let others = others.filter_map(|task| match task {
-                    Task::Job(job) => Some(job),
-                    Task::Probe { then, .. } => then,
-                });
-                let all: Vec<_> = std::iter::once(job).chain(others).collect();
-                // The last one first: each is put in front of those that came after it.
-                for job in all.into_iter().rev() {
-                    for group in self.retain(job, |one| one.maybe_applied, &not_applied).groups {
-                        self.rest(now, group);
-                    }
+                // job of this batch would succeed either.
+                let not_applied = ChangeError::NotApplied(cause);
+                let mut jobs = std::mem::take(&mut self.jobs);
+                jobs.push(job);
+                // From the bottom of the stack: each is parked in front of the later changes.
+                for job in jobs {
+                    let job = self.retain(job, |one| one.maybe_applied, &not_applied);
+                    self.pause(now, job.groups);
                 }
             }
             Failure::Final(error) => self.conclude_all(job.groups, &Err(error)),
@@ -516,222 +534,191 @@ impl<C> Core<C> {
         }
         let mut groups = Vec::new();
         for group in job.groups {
-            let (kept, gone): (Vec<_>, Vec<_>) = group.waiting.into_iter().partition(&stays);
-            for one in gone {
+            let (staying, leaving): (Vec<_>, Vec<_>) = group.waiting.into_iter().partition(&stays);
+            for one in leaving {
                 self.conclude(one, Err(error.clone()));
             }
-            if !kept.is_empty() {
-                groups.push(Group::new(group.user, kept));
+            if !staying.is_empty() {
+                groups.push(Group::new(group.user, staying));
             }
         }
         Job { groups, ..job }
     }
 
-    /// Sends a job again: as it is, or after some attempts each user for himself.
+    /// Sends a job again as a whole, or after some attempts each of its users alone.
     fn send_again(&mut self, now: Time, mut job: Job<C>, error: &ChangeError) {
-        job.fails_at(now);
+        job.set_deadlines(now);
         let job = self.retain(job, |one| !one.is_overdue(now), error);
-        if job.groups.is_empty() {
-            return;
-        }
         self.count_retries(&job.groups);
         if job.attempts < ATTEMPTS_MAX {
-            return self.push(Job { attempts: job.attempts + 1, ..job });
+            self.push(Job { attempts: job.attempts + 1, ..job });
+        } else {
+            self.pause(now, job.groups);
         }
-        for group in job.groups {
-            self.rest(now, group);
-        }
-    }
-
-    /// The next task of the batch, without those who have waited for too long.
-    fn pop(&mut self, now: Time) -> Option<Task<C>> {
-        while let Some(task) = self.tasks.pop() {
-            let Task::Job(job) = task else { return Some(task) };
-            let late = ChangeError::NotApplied("the batch did not get its locks in time".into());
-            let job = self.retain(job, |one| !one.is_overdue(now), &late);
-            if !job.groups.is_empty() {
-                return Some(Task::Job(job));
-            }
-        }
-        None
-    }
-
-    fn push(&mut self, job: Job<C>) {
-        self.tasks.push(Task::Job(job));
     }
 
     fn count_retries(&mut self, groups: &[Group<C>]) {
         self.retries += groups.iter().map(|group| group.waiting.len() as u64).sum::<u64>();
     }
 
-    /// Halves a job until the change that the database objects to stands alone.
+    /// Halves a job whose data the database rejects; a change that is alone gets the error.
     fn split(&mut self, mut job: Job<C>, error: ChangeError) {
-        let job_of = |groups| Job::new(groups, job.attempts);
-        if job.groups.len() > 1 {
-            let second = job.groups.split_off(job.groups.len() / 2);
-            // The stack is emptied from its end.
-            self.push(job_of(second));
-            self.push(job_of(job.groups));
-            return;
-        }
-        let Some(mut group) = job.groups.pop() else { return };
-        if group.waiting.len() > 1 {
-            let second = group.waiting.split_off(group.waiting.len() / 2);
-            for half in [second, group.waiting] {
-                self.push(job_of(vec![Group::new(group.user, half)]));
+        let second = match job.groups.as_mut_slice() {
+            [group] if group.waiting.len() > 1 => {
+                let mut first = std::mem::take(&mut group.waiting);
+                let second = first.split_off(first.len() / 2);
+                *group = Group::new(group.user, first);
+                vec![Group::new(group.user, second)]
             }
-            return;
-        }
-        if let Some(one) = group.waiting.pop() {
-            self.conclude(one, Err(error));
-        }
+            [_] => return self.conclude_all(job.groups, &Err(error)),
+            groups => {
+                let half = groups.len() / 2;
+                job.groups.split_off(half)
+            }
+        };
+        // The top of the stack is sent first.
+        self.push(Job::new(second, job.attempts));
+        self.push(Job::new(job.groups, job.attempts));
     }
 
-    fn on_probe(&mut self, now: Time, users: &[UserId], then: Option<Job<C>>, rows: &[Probed]) {
-        let rows: HashMap<i64, &Probed> = rows.iter().map(|row| (row.id, row)).collect();
-        let held = |user: UserId| rows.get(&user.get()).filter(|row| !row.is_free);
-        let Some(job) = then else {
-            for user in users {
-                if let Some(parked) = self.parked.get_mut(user) {
-                    parked.until =
-                        parked.until.after_probe(now, held(*user).map(|row| row.version));
-                }
-            }
-            return;
-        };
-        let Job { groups, blocked, .. } = job;
-        let (blocked, job) = (blocked + 1, Job { groups: Vec::new(), ..job });
+    /// Parks the held users of a job that ran into a lock, and sends the others again.
+    fn on_probed_job(&mut self, now: Time, job: Job<C>, rows: &[Probed]) {
+        let held = held_rows(rows);
+        let Job { groups, probes, .. } = job;
         let (apart, free): (Vec<_>, Vec<_>) =
-            groups.into_iter().partition(|group| held(group.user).is_some());
+            groups.into_iter().partition(|group| held.contains_key(&group.user.get()));
         let nobody_is_held = apart.is_empty();
         for group in apart {
-            let seen = held(group.user).map(|row| row.version);
-            self.park(now, group, Until::Free { probe_at: now + PROBE_FIRST, seen });
+            let version = held.get(&group.user.get()).copied();
+            self.park(now, group, ParkedState::Locked { probe_at: now + PROBE_FIRST, version });
         }
         self.count_retries(&free);
-        if !nobody_is_held || blocked == 1 {
-            if !free.is_empty() {
-                self.push(Job { groups: free, blocked, ..job });
-            }
-            return;
+        if !nobody_is_held || probes == 0 {
+            return self.push(Job { groups: free, probes: probes + 1, ..job });
         }
-        // It runs into a lock, but no row is locked: somebody keeps a key in use, say, or the whole
-        // table. So each user goes on alone, in turn with the queue.
+        // The job runs into a lock, but no row is locked: another session uses a key, say, or has
+        // locked the table. So each user is sent alone, alternating with the queue.
         for group in free {
-            self.park(now, group, Until::Free { probe_at: now + PROBE_INTERVAL, seen: None });
+            let probe_at = now + PROBE_INTERVAL;
+            self.park(now, group, ParkedState::Locked { probe_at, version: None });
         }
     }
 
-    /// A look only looks: whatever happened, nothing was applied by it.
+    fn on_probed_parked(&mut self, now: Time, users: &[UserId], rows: &[Probed]) {
+        let held = held_rows(rows);
+        for user in users {
+            if let Some(parked) = self.parked.get_mut(user) {
+                parked.state = parked.state.after_probe(now, held.get(&user.get()).copied());
+            }
+        }
+    }
+
     fn on_failed_probe(
         &mut self,
         now: Time,
         users: &[UserId],
-        then: Option<Job<C>>,
-        failure: Option<Failure>,
+        job: Option<Job<C>>,
+        failure: Failure,
     ) {
         for user in users {
             if let Some(parked) = self.parked.get_mut(user) {
-                parked.until = Until::Free { probe_at: now + PROBE_INTERVAL, seen: None };
+                let probe_at = now + PROBE_INTERVAL;
+                parked.state = ParkedState::Locked { probe_at, version: None };
             }
         }
-        match (then, failure) {
-            (None, _) => {}
-            (Some(job), Some(Failure::Unknown(cause))) => {
-                self.on_failure(now, job, Failure::NotSent(cause));
-            }
-            // The whole table is locked, say. It tells as much as a look that finds nobody.
-            (Some(job), None | Some(Failure::Locked(_))) => {
-                self.on_probe(now, users, Some(job), &[]);
-            }
-            (Some(job), Some(failure)) => self.on_failure(now, job, failure),
+        let Some(job) = job else { return };
+        match failure {
+            // A probe applies nothing, so nothing is unknown.
+            Failure::Unknown(cause) => self.on_failure(now, job, Failure::NotSent(cause)),
+            // The whole table is locked, say. This is the same as a probe that finds no held row.
+            Failure::Locked(_) => self.on_probed_job(now, job, &[]),
+            failure => self.on_failure(now, job, failure),
         }
     }
 
-    /// Lets a group wait apart, in front of those of the same user who came later. Some of these may
-    /// still be on the stack, where a job was halved.
-    fn park(&mut self, now: Time, group: Group<C>, until: Until) {
+    /// Parks a group in front of the later changes of its user. Where a job was halved, some of these
+    /// may still be on the stack.
+    fn park(&mut self, now: Time, group: Group<C>, state: ParkedState) {
         let Group { user, mut waiting, .. } = group;
-        for task in self.tasks.iter_mut().rev() {
-            if let Task::Job(job) = task {
-                let of_user = job.groups.extract_if(.., |group| group.user == user);
-                waiting.extend(of_user.flat_map(|group| group.waiting));
-            }
+        for job in self.jobs.iter_mut().rev() {
+            let of_user = job.groups.extract_if(.., |group| group.user == user);
+            waiting.extend(of_user.flat_map(|group| group.waiting));
         }
-        self.tasks.retain(|task| !matches!(task, Task::Job(job) if job.groups.is_empty()));
+        self.jobs.retain(|job| !job.groups.is_empty());
         self.parked_count += waiting.len();
         let parked =
-            self.parked.entry(user).or_insert_with(|| Parked { waiting: VecDeque::new(), until });
-        parked.until = until;
+            self.parked.entry(user).or_insert_with(|| Parked { waiting: VecDeque::new(), state });
+        parked.state = state;
         for mut one in waiting.into_iter().rev() {
-            one.give_up.get_or_insert(now + WAIT_MAX);
+            one.deadline.get_or_insert(now + WAIT_MAX);
             parked.waiting.push_front(one);
         }
     }
 
-    fn rest(&mut self, now: Time, group: Group<C>) {
-        self.park(now, group, Until::Rested { at: now + PAUSE });
+    fn pause(&mut self, now: Time, groups: Vec<Group<C>>) {
+        for group in groups {
+            self.park(now, group, ParkedState::Paused { until: now + PAUSE });
+        }
     }
 
-    /// Tells those who have waited for too long.
-    fn give_up(&mut self, now: Time) {
+    /// Answers the parked changes whose deadline has passed.
+    fn time_out(&mut self, now: Time) {
         if self.parked.is_empty() {
             return;
         }
-        let mut given_up = Vec::new();
+        let mut timed_out = Vec::new();
         for parked in self.parked.values_mut() {
-            // Who came first gives up first.
+            // The first to arrive has the earliest deadline.
             while let Some(first) = parked.waiting.front()
                 && (self.is_stopping || first.is_overdue(now))
             {
-                given_up.extend(parked.waiting.pop_front());
+                timed_out.extend(parked.waiting.pop_front());
             }
         }
-        self.parked_count -= given_up.len();
+        self.parked_count -= timed_out.len();
         self.parked.retain(|_, parked| !parked.waiting.is_empty());
-        for one in given_up {
+        for one in timed_out {
             let cause = "the user's row stayed locked, or the database out of reach";
             self.conclude(one, Err(ChangeError::NotApplied(cause.into())));
         }
     }
 
-    fn due_probe(&self, now: Time) -> Option<Task<C>> {
-        let due = |parked: &Parked<C>| matches!(parked.until, Until::Free { probe_at, .. } if probe_at <= now);
-        let due = self.parked.iter().filter(|(_, parked)| due(parked)).map(|(user, _)| *user);
+    fn due_probe(&self, now: Time) -> Option<Vec<UserId>> {
+        let is_due = |parked: &Parked<C>| matches!(parked.state, ParkedState::Locked { probe_at, .. } if probe_at <= now);
+        let due = self.parked.iter().filter(|(_, parked)| is_due(parked)).map(|(user, _)| *user);
         let users: Vec<UserId> = due.take(PROBE_ROWS_MAX).collect();
-        (!users.is_empty()).then_some(Task::Probe { users, then: None })
+        (!users.is_empty()).then_some(users)
     }
 
     /// The next parked user whose wait is over.
     fn due_parked(&mut self, now: Time) -> Option<Job<C>> {
-        let ready = |parked: &Parked<C>| match parked.until {
-            Until::Free { .. } => None,
-            Until::Rested { at } => (at <= now).then_some(false),
-            Until::Sent { locks_first } => Some(locks_first),
+        let locks_first = |parked: &Parked<C>| match parked.state {
+            ParkedState::Locked { .. } => None,
+            ParkedState::Paused { until } => (until <= now).then_some(false),
+            ParkedState::Ready { locks_first } => Some(locks_first),
         };
-        let found = self.parked.iter().find_map(|(user, parked)| Some((*user, ready(parked)?)));
-        let (user, locks_first) = found?;
-        let parked = self.parked.get_mut(&user)?;
+        let mut all = self.parked.iter_mut();
+        let found = all.find_map(|(user, parked)| Some((*user, locks_first(parked)?, parked)));
+        let (user, locks_first, parked) = found?;
         let count = parked.waiting.len().min(CHANGES_MAX);
         let waiting: Vec<_> = parked.waiting.drain(..count).collect();
-        self.parked_count -= count;
+        parked.state = ParkedState::Ready { locks_first };
         if parked.waiting.is_empty() {
             self.parked.remove(&user);
-        } else {
-            parked.until = Until::Sent { locks_first };
         }
+        self.parked_count -= count;
         Some(Job { locks_first, ..Job::new(vec![Group::new(user, waiting)], 0) })
     }
 
-    /// When there is something to do, if nobody arrives.
+    /// When the next step is due if no change arrives.
     fn wakes_at(&self) -> Option<Time> {
         let of = |parked: &Parked<C>| {
-            let wait_ends = match parked.until {
-                Until::Free { probe_at: at, .. } | Until::Rested { at } => at,
-                Until::Sent { .. } => Time::ZERO,
+            let wait_ends = match parked.state {
+                ParkedState::Locked { probe_at: at, .. } | ParkedState::Paused { until: at } => at,
+                ParkedState::Ready { .. } => Time::ZERO,
             };
-            let give_up = parked.waiting.front().and_then(|first| first.give_up);
-            give_up.map_or(wait_ends, |give_up| give_up.min(wait_ends))
+            let deadline = parked.waiting.front().and_then(|first| first.deadline);
+            deadline.map_or(wait_ends, |deadline| deadline.min(wait_ends))
         };
         self.parked.values().map(of).min()
     }
@@ -739,38 +726,64 @@ impl<C> Core<C> {
 
 #[cfg(test)]
 impl<C> Core<C> {
-    /// A bug that was there once: what is known of first attempts is lost.
+    /// Puts an old bug back: the core forgets that earlier attempts may have been applied.
     fn forget_attempts(&mut self) {
-        let sent = self.sent.iter_mut().chain(&mut self.tasks);
-        let jobs = sent.filter_map(|task| match task {
+        let sent = self.sent.iter_mut().filter_map(|task| match task {
             Task::Job(job) => Some(job),
-            Task::Probe { then, .. } => then.as_mut(),
+            Task::Probe { job, .. } => job.as_mut(),
         });
-        let in_jobs = jobs.flat_map(|job| &mut job.groups).flat_map(|group| &mut group.waiting);
+        let in_jobs = sent.chain(&mut self.jobs).flat_map(Job::waiting_mut);
         let parked = self.parked.values_mut().flat_map(|parked| &mut parked.waiting);
         in_jobs.chain(parked).for_each(|one| one.maybe_applied = false);
     }
 }
 
-impl Until {
-    /// `held` is the version of the row, if somebody has it locked.
-    fn after_probe(self, now: Time, held: Option<i64>) -> Self {
-        let before = match self {
-            Self::Free { seen, .. } => seen,
-            Self::Rested { .. } | Self::Sent { .. } => return self,
-        };
-        match (held, before) {
-            (None, _) => Self::Sent { locks_first: false },
-            (Some(version), Some(before)) if version != before => Self::Sent { locks_first: true },
-            (held, _) => Self::Free { probe_at: now + PROBE_INTERVAL, seen: held },
+impl ParkedState {
+    /// `locked` is the version of the row where another session has it locked.
+    fn after_probe(self, now: Time, locked: Option<i64>) -> Self {
+        let Self::Locked { version: before, .. } = self else { return self };
+        match (locked, before) {
+            (None, _) => Self::Ready { locks_first: false },
+            (Some(version), Some(before)) if version != before => Self::Ready { locks_first: true },
+            (version, _) => Self::Locked { probe_at: now + PROBE_INTERVAL, version },
         }
     }
 }
 
+impl<C> Job<C> {
+    /// A job that was sent again `attempts` times.
+    fn new(groups: Vec<Group<C>>, attempts: u32) -> Self {
+        Self { groups, attempts, races: 0, probes: 0, locks_first: false }
+    }
+
+    fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Waiting<C>> {
+        self.groups.iter_mut().flat_map(|group| &mut group.waiting)
+    }
+
+    /// Bounds the wait of each change from its first failure on.
+    fn set_deadlines(&mut self, now: Time) {
+        for one in self.waiting_mut() {
+            one.deadline.get_or_insert(now + WAIT_MAX);
+        }
+    }
+
+    fn request(&self) -> Request<'_> {
+        if let [group] = self.groups.as_slice() {
+            if self.locks_first {
+                return Request::Locked { user: group.user, changes: group.changes() };
+            }
+            if let Some(change) = group.lone_change() {
+                return Request::Alone(change);
+            }
+        }
+        Request::Batch(self.groups.iter().map(Group::part).collect())
+    }
+}
+
 impl<C> Group<C> {
+    /// Plans to accept everything. Where no balance could take it all, the plan has a guard that
+    /// never holds: the statement then only reads, and the changes are decided one by one.
     fn new(user: UserId, waiting: Vec<Waiting<C>>) -> Self {
-        // Where no balance could take it all, a guard that never holds makes the statement only
-        // read, and then it is decided one by one.
         let plan = fold::whole(waiting.iter().map(|one| &one.change));
         Self { user, plan: plan.unwrap_or_else(|| Plan::reading(waiting.len())), waiting }
     }
@@ -792,42 +805,11 @@ impl<C> Group<C> {
 
 impl<C> Waiting<C> {
     fn is_overdue(&self, now: Time) -> bool {
-        self.give_up.is_some_and(|give_up| give_up <= now)
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 
-impl<C> Job<C> {
-    /// From its first failure on, a change waits for a bounded time.
-    fn fails_at(&mut self, now: Time) {
-        for one in self.groups.iter_mut().flat_map(|group| &mut group.waiting) {
-            one.give_up.get_or_insert(now + WAIT_MAX);
-        }
-    }
-
-    /// A job that was sent again `attempts` times.
-    fn new(groups: Vec<Group<C>>, attempts: u32) -> Self {
-        Self { groups, attempts, races: 0, blocked: 0, locks_first: false }
-    }
-
-    fn request(&self) -> Request<'_> {
-        if let [group] = self.groups.as_slice() {
-            if self.locks_first {
-                return Request::Locked { user: group.user, changes: group.changes() };
-            }
-            if let Some(change) = group.lone_change() {
-                return Request::Alone(change);
-            }
-        }
-        Request::Batch(self.groups.iter().map(Group::part).collect())
-    }
-}
-
-type StoredKeys = HashMap<(i64, String), Stored>;
-
-fn stored_keys(replies: &[Reply]) -> StoredKeys {
-    let stored = replies.iter().filter_map(|reply| match reply {
-        Reply::Replayed { user, key, stored } => Some(((*user, key.clone()), stored.clone())),
-        Reply::Applied { .. } | Reply::Unchanged { .. } => None,
-    });
-    stored.collect()
+/// The versions of the locked rows, by user.
+fn held_rows(rows: &[Probed]) -> HashMap<i64, i64> {
+    rows.iter().filter(|row| !row.is_free).map(|row| (row.id, row.version)).collect()
 }

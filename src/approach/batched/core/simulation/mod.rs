@@ -1,11 +1,11 @@
 //! The core against a simulated database, under every failure at every point.
 //!
-//! A seed makes a [story](story): who asks for what and when, which rows somebody holds, what other
-//! instances do, and what happens to which request. It is [played](run) in simulated time, and then
-//! every [promise](promises) is checked. A story that breaks one is shortened to what is needed.
+//! A seed generates a [story](story): the changes and their times, the rows that are locked, the
+//! changes of other instances, and the fault of each request. The story is [played](run) in simulated
+//! time, and then every [promise](promises) is checked. A story that breaks one is shortened.
 //!
-//! `make test` plays as many stories as fit into twenty seconds, `make simulate` as many as it is
-//! told; see there.
+//! `make test` plays as many stories as fit into twenty seconds, `make simulate` as many as its
+//! variables say.
 
 mod promises;
 mod run;
@@ -17,15 +17,15 @@ use std::time::{Duration, Instant};
 use run::{Bug, play};
 use story::Story;
 
-/// Where the seeds of `make test` begin.
+/// The first seed of `make test`.
 const FIRST_SEED: u64 = 0x0050_1150;
 
-/// What is broken in the story, if anything. A panic counts.
+/// The promise that the story breaks, if any.
 fn broken(story: &Story, bug: Option<Bug>) -> Option<String> {
     promises::check(story, &play(story, bug)).err()
 }
 
-/// Leaves out of a story that breaks a promise whatever it can do without.
+/// Leaves out every part without which the story still breaks a promise.
 fn shortened(mut story: Story, bug: Option<Bug>) -> Story {
     loop {
         let shorter = story.shorter().find(|shorter| broken(shorter, bug).is_some());
@@ -37,8 +37,8 @@ fn shortened(mut story: Story, bug: Option<Bug>) -> Story {
 /// Plays the story of a seed.
 ///
 /// # Panics
-/// With the short story, where a promise is broken.
-fn hold_promises(seed: u64) {
+/// With the shortened story, where it breaks a promise.
+fn check_seed(seed: u64) {
     let story = Story::from_seed(seed);
     if broken(&story, None).is_some() {
         let story = shortened(story, None);
@@ -47,34 +47,34 @@ fn hold_promises(seed: u64) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "`make simulate` tells a test what to do this way")]
-fn told(name: &str) -> Option<u64> {
+#[expect(clippy::disallowed_methods, reason = "`make simulate` configures a test this way")]
+fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| {
         text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}: must be a whole number"))
     })
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "`make simulate` shows how far it came")]
+#[expect(clippy::print_stdout, reason = "`make simulate` shows its progress")]
 fn every_promise_holds_in_every_simulated_story() {
-    let first = told("SIMULATE_SEED").unwrap_or(FIRST_SEED);
-    let runs = told("SIMULATE_RUNS");
-    let seconds = told("SIMULATE_SECONDS").or(runs.is_none().then_some(20));
+    let first = variable("SIMULATE_SEED").unwrap_or(FIRST_SEED);
+    let runs = variable("SIMULATE_RUNS");
+    let seconds = variable("SIMULATE_SECONDS").or(runs.is_none().then_some(20));
     let (began, mut played) = (Instant::now(), 0);
     while runs.is_none_or(|runs| played < runs)
         && seconds.is_none_or(|seconds| began.elapsed() < Duration::from_secs(seconds))
     {
-        hold_promises(first + played);
+        check_seed(first + played);
         played += 1;
     }
     assert!(played > 0);
     println!("{played} simulated stories, from seed {first} on, in {:.0?}", began.elapsed());
 }
 
-/// A simulation that finds nothing proves nothing: it must find what was there once.
+/// A simulation that finds nothing proves nothing: it must find bugs that existed once.
 #[test]
 #[expect(clippy::print_stdout, reason = "`make simulate` shows the short stories")]
-fn each_bug_that_was_there_once_is_found_when_it_is_put_back() {
+fn each_old_bug_is_found_when_it_is_put_back() {
     for bug in Bug::ALL {
         let seeds = FIRST_SEED..FIRST_SEED + 20_000;
         let found = seeds.map(Story::from_seed).find(|story| broken(story, Some(bug)).is_some());

@@ -1,4 +1,4 @@
-//! What must hold after every run, whatever happened in it.
+//! The promises that must hold after every run.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::world::{Row, Written};
 use crate::ledger::{ChangeError, Decision, Outcome};
 use crate::store::held::WAIT_MAX;
 
-/// Where only rows are held, a change of anybody else waits no longer: for the locks of each of the
-/// other users once, and for a few round trips.
+/// The longest wait of a change whose own row is free, where held rows are the only trouble: one lock
+/// wait for each of the other users, and a few round trips.
 const OTHERS_WAIT_MAX: Duration = Duration::from_millis(1_200);
 
-/// The first promise that is broken.
+/// Checks every promise.
 ///
 /// # Errors
-/// A sentence that says which.
+/// A sentence about the first broken one.
 pub(super) fn check(story: &Story, played: &Played) -> Result<(), String> {
-    if played.went_on_for_ever {
-        return Err(format!("{} requests, and no end", played.requests));
+    if !played.is_finished {
+        return Err(format!("not finished after {} requests", played.requests));
     }
     for (user, row) in &played.world.rows {
         check_journal(*user, story, row)?;
@@ -36,7 +36,7 @@ pub(super) fn check(story: &Story, played: &Played) -> Result<(), String> {
     }
     for (user, row) in &played.world.rows {
         for written in &row.journal {
-            check_somebody_knows(played, *user, written)?;
+            check_is_answered(played, *user, written)?;
         }
     }
     Ok(())
@@ -60,7 +60,7 @@ fn check_journal(user: i64, story: &Story, row: &Row) -> Result<(), String> {
     Ok(())
 }
 
-/// The row of exactly this request.
+/// The journal row of this request.
 fn row_of<'a>(played: &'a Played, asked: &Asked) -> Option<&'a Written> {
     let journal = &played.world.rows.get(&asked.ask.user)?.journal;
     journal
@@ -68,7 +68,7 @@ fn row_of<'a>(played: &'a Played, asked: &Asked) -> Option<&'a Written> {
         .find(|written| written.amount == asked.ask.amount && written.key == asked.ask.key)
 }
 
-/// Whether the balance was at some moment between call and answer such that `holds`.
+/// Whether `holds` was true of the balance at some moment between call and answer.
 fn was(
     played: &Played,
     story_user: i64,
@@ -100,21 +100,21 @@ fn check_answer(
     answer: &Answer,
 ) -> Result<(), &'static str> {
     let ask = &asked.ask;
-    let kept = ask.key.as_ref().map(|key| played.world.keys.get(&(ask.user, key.clone())));
+    let stored = ask.key.as_ref().map(|key| played.world.keys.get(&(ask.user, key.clone())));
     let row = row_of(played, asked);
     match answer {
         Ok(Outcome { decision, replayed }) => {
-            if let Some(kept) = kept {
-                let kept = kept.ok_or("an outcome that is not kept with its key")?;
-                if kept.amount != ask.amount || kept.decision != *decision {
-                    return Err("another outcome than the one that is kept");
+            if let Some(stored) = stored {
+                let stored = stored.ok_or("an outcome that is not stored with its key")?;
+                if stored.amount != ask.amount || stored.decision != *decision {
+                    return Err("another outcome than the stored one");
                 }
             }
             match decision {
                 Decision::Accepted(balance) => {
                     let row = row.ok_or("accepted, and not in the journal")?;
                     if row.balance != *balance {
-                        return Err("accepted with a balance that it never led to");
+                        return Err("accepted with another balance than the journal's");
                     }
                     if !replayed && !(asked.called..=answered).contains(&row.at) {
                         return Err("accepted, but applied at another time");
@@ -125,15 +125,15 @@ fn check_answer(
                     let short =
                         |balance: i64| balance.checked_add(ask.amount).is_some_and(|b| b < 0);
                     if !was(played, ask.user, asked.called, answered, short) {
-                        return Err("refused, though there was money all the time");
+                        return Err("refused, though the balance sufficed all the time");
                     }
                 }
                 Decision::Refused => {}
             }
         }
         Err(ChangeError::KeyReused) => {
-            let kept = kept.flatten().ok_or("the key was used, but it is not kept")?;
-            if kept.amount == ask.amount {
+            let stored = stored.flatten().ok_or("the key was used, but it is not stored")?;
+            if stored.amount == ask.amount {
                 return Err("the key was used by this very change");
             }
         }
@@ -141,7 +141,7 @@ fn check_answer(
             if story.answers("22003") {
                 return Ok(());
             }
-            if kept.flatten().is_some_and(|kept| kept.at < asked.called) {
+            if stored.flatten().is_some_and(|stored| stored.at < asked.called) {
                 return Err("out of range, though its key was used before");
             }
             let beyond = |balance: i64| balance.checked_add(ask.amount).is_none();
@@ -160,8 +160,8 @@ fn check_answer(
     Ok(())
 }
 
-/// Somebody was told of each change of ours, or was told that nobody knows.
-fn check_somebody_knows(played: &Played, user: i64, written: &Written) -> Result<(), String> {
+/// Each applied change was answered with its outcome or as unknown, to at least one caller.
+fn check_is_answered(played: &Played, user: i64, written: &Written) -> Result<(), String> {
     let mut askers = played.asked.iter().filter(|asked| {
         asked.ask.user == user
             && asked.ask.amount == written.amount
@@ -180,7 +180,7 @@ fn check_somebody_knows(played: &Played, user: i64, written: &Written) -> Result
         knows(asked)
     });
     if is_ours && !known && !written.by_another {
-        return Err(format!("user {user}: everybody was told no, and it is applied: {written:?}"));
+        return Err(format!("user {user}: applied, but answered as not applied: {written:?}"));
     }
     Ok(())
 }
@@ -189,10 +189,10 @@ fn check_wait(story: &Story, asked: &Asked, answered: Time) -> Result<(), String
     let waited = answered - asked.called;
     let is_held = story.holds(asked.ask.user);
     let most = if is_held { WAIT_MAX + OTHERS_WAIT_MAX } else { OTHERS_WAIT_MAX };
-    // Another change with the same key is waited for first.
+    // It first waits for another change with the same key.
     let most = if asked.ask.key.is_some() { most + KEY_WAIT } else { most };
     if waited > most {
-        let who = if is_held { "of a held user" } else { "of somebody else" };
+        let who = if is_held { "of a held user" } else { "of another user" };
         return Err(format!("a change {who} waited for {waited:?}: {asked:?}"));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! One run: a story is played to its end, and everybody's answer is recorded.
+//! One run: plays a story to its end and records every answer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -9,61 +9,61 @@ use super::world::{Locks, Statement, World};
 use crate::ledger::{Amount, Change, ChangeError, Key, UserId};
 use crate::store::error::Failure;
 
-/// What a request takes when nothing happens to it.
+/// The time that a request takes without a fault.
 const ROUND_TRIP: Duration = Duration::from_micros(800);
 
-/// How long a silent session is waited for.
+/// The time-out of a silent session.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long a change waits for another one with the same key.
 pub(super) const KEY_WAIT: Duration = Duration::from_secs(1);
 
-/// Far more requests than any story needs.
+/// Far more requests than any story needs: a run that sends more does not finish.
 const REQUESTS_MAX: usize = 5_000;
 
-/// A bug that was there once, put back.
+/// An old bug that can be put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bug {
-    /// What a lock time-out stops is halved, as if the data were wrong.
-    HalvesWhatIsLocked,
-    /// A change enters the lane before the turn of its key has come.
-    EntersBeforeItsTurn,
-    /// What may have been applied is "not applied" when its second attempt fails.
-    ForgetsTheFirstAttempt,
-    /// An error that is not known counts as rolled back.
+    /// A job that runs into a lock is halved, as if its data were wrong.
+    HalvesLockedJobs,
+    /// A change enters the lane without the lock of its key.
+    EntersWithoutKeyLock,
+    /// A change that may be applied is "not applied" when its second attempt fails.
+    ForgetsFirstAttempt,
+    /// An unknown error counts as rolled back.
     TrustsUnknownErrors,
-    /// Changes whose sums leave 64 bits do not ask for their keys.
+    /// The keys of changes whose sums leave 64 bits are not looked up.
     ReadsWithoutKeys,
 }
 
 impl Bug {
     pub(super) const ALL: [Self; 5] = [
-        Self::HalvesWhatIsLocked,
-        Self::EntersBeforeItsTurn,
-        Self::ForgetsTheFirstAttempt,
+        Self::HalvesLockedJobs,
+        Self::EntersWithoutKeyLock,
+        Self::ForgetsFirstAttempt,
         Self::TrustsUnknownErrors,
         Self::ReadsWithoutKeys,
     ];
 }
 
-/// A request and its answer.
+/// A request of a client, and its answer.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) ask: Ask,
     pub(super) called: Time,
-    /// All that it was answered; one, if everything is right.
+    /// Exactly one, if the core is right.
     pub(super) answers: Vec<(Time, Answer)>,
 }
 
-/// Everything that is known after a run.
+/// The result of a run.
 pub(super) struct Played {
     pub(super) asked: Vec<Asked>,
     pub(super) world: World,
     pub(super) requests: usize,
-    pub(super) went_on_for_ever: bool,
+    pub(super) is_finished: bool,
 }
 
-/// A number in `asked`.
+/// An index into `asked`.
 type Caller = usize;
 
 struct Run<'a> {
@@ -75,16 +75,16 @@ struct Run<'a> {
     queue: VecDeque<Caller>,
     asked: Vec<Asked>,
     world: World,
-    /// Who works on a key, and who waits for it.
-    turns: BTreeMap<(i64, String), VecDeque<Caller>>,
-    /// Statements of lost sessions that are still carried out.
+    /// The holder of each key's lock, followed by the callers that wait for it.
+    key_locks: BTreeMap<(i64, String), VecDeque<Caller>>,
+    /// Statements of lost sessions that the database still carries out.
     late: Vec<(Time, Statement)>,
     requests: usize,
 }
 
 pub(super) fn play(story: &Story, bug: Option<Bug>) -> Played {
     let mut world = World::begin(story);
-    world.reading_asks_for_no_keys = bug == Some(Bug::ReadsWithoutKeys);
+    world.reads_without_keys = bug == Some(Bug::ReadsWithoutKeys);
     let mut run = Run {
         story,
         bug,
@@ -94,17 +94,18 @@ pub(super) fn play(story: &Story, bug: Option<Bug>) -> Played {
         queue: VecDeque::new(),
         asked: Vec::new(),
         world,
-        turns: BTreeMap::new(),
+        key_locks: BTreeMap::new(),
         late: Vec::new(),
         requests: 0,
     };
-    let went_on_for_ever = !run.finish();
+    let is_finished = run.finish();
     run.pass(Duration::from_secs(1_000_000));
     let Run { asked, world, requests, .. } = run;
-    Played { asked, world, requests, went_on_for_ever }
+    Played { asked, world, requests, is_finished }
 }
 
 impl Run<'_> {
+    /// Returns false if it takes too many requests.
     fn finish(&mut self) -> bool {
         while self.requests < REQUESTS_MAX {
             self.pass(self.now);
@@ -120,9 +121,9 @@ impl Run<'_> {
                 Step::Wait { until } => {
                     let event = self.story.events.get(self.next_event).map(|(at, _)| *at);
                     let late = self.late.iter().map(|(at, _)| *at).min();
-                    let turn = self.waits_for_turns().map(|(_, until)| until).min();
+                    let key = self.waits_for_keys().map(|(_, until)| until).min();
                     let queued = (!self.queue.is_empty()).then_some(self.now);
-                    match [until, event, late, turn, queued].into_iter().flatten().min() {
+                    match [until, event, late, key, queued].into_iter().flatten().min() {
                         Some(at) => self.now = self.now.max(at),
                         None => return true,
                     }
@@ -132,13 +133,13 @@ impl Run<'_> {
         false
     }
 
-    /// Lets everything happen that happens until then.
+    /// Lets all events until then happen.
     fn pass(&mut self, until: Time) {
         loop {
             let event = self.story.events.get(self.next_event).map(|(at, _)| *at);
             let late = self.late.iter().map(|(at, _)| *at).min();
-            let turn = self.waits_for_turns().map(|(_, at)| at).min();
-            let Some(at) = [event, late, turn].into_iter().flatten().min() else { break };
+            let key = self.waits_for_keys().map(|(_, until)| until).min();
+            let Some(at) = [event, late, key].into_iter().flatten().min() else { break };
             if at > until {
                 break;
             }
@@ -147,13 +148,13 @@ impl Run<'_> {
             if late == Some(at) {
                 let index = self.late.iter().position(|(late, _)| *late == at).unwrap();
                 let (_, statement) = self.late.swap_remove(index);
-                // Nobody hears how it ended.
+                // Its result reaches nobody.
                 let _ = self.world.carry_out(&statement, at, None);
             } else if event == Some(at) {
                 self.next_event += 1;
                 self.happen(at, &self.story.events[self.next_event - 1].1);
             } else {
-                self.give_up_turns(at);
+                self.time_out_key_waits(at);
             }
         }
         self.world.catch_up(until);
@@ -165,9 +166,9 @@ impl Run<'_> {
                 let caller = self.asked.len();
                 self.asked.push(Asked { ask: ask.clone(), called: at, answers: Vec::new() });
                 let Some(key) = &ask.key else { return self.queue.push_back(caller) };
-                let turn = self.turns.entry((ask.user, key.clone())).or_default();
-                turn.push_back(caller);
-                if turn.len() == 1 || self.bug == Some(Bug::EntersBeforeItsTurn) {
+                let lock = self.key_locks.entry((ask.user, key.clone())).or_default();
+                lock.push_back(caller);
+                if lock.len() == 1 || self.bug == Some(Bug::EntersWithoutKeyLock) {
                     self.queue.push_back(caller);
                 }
             }
@@ -178,18 +179,18 @@ impl Run<'_> {
         }
     }
 
-    /// Those who wait for the turn of their key, and for how long yet.
-    fn waits_for_turns(&self) -> impl Iterator<Item = (Caller, Time)> + '_ {
-        let waiting = self.turns.values().flat_map(|turn| turn.iter().skip(1));
+    /// The callers that wait for the lock of their key, with their deadlines.
+    fn waits_for_keys(&self) -> impl Iterator<Item = (Caller, Time)> + '_ {
+        let waiting = self.key_locks.values().flat_map(|lock| lock.iter().skip(1));
         waiting.map(|caller| (*caller, self.asked[*caller].called + KEY_WAIT))
     }
 
-    fn give_up_turns(&mut self, now: Time) {
-        let over: Vec<Caller> =
-            self.waits_for_turns().filter(|(_, until)| *until <= now).map(|(who, _)| who).collect();
-        for caller in over {
-            for turn in self.turns.values_mut() {
-                turn.retain(|waiting| *waiting != caller);
+    fn time_out_key_waits(&mut self, now: Time) {
+        let overdue = self.waits_for_keys().filter(|(_, until)| *until <= now);
+        let callers: Vec<Caller> = overdue.map(|(caller, _)| caller).collect();
+        for caller in callers {
+            for lock in self.key_locks.values_mut() {
+                lock.retain(|waiting| *waiting != caller);
             }
             self.asked[caller].answers.push((now, Err(ChangeError::KeyInProgress)));
         }
@@ -199,23 +200,23 @@ impl Run<'_> {
         let answers: Vec<_> = self.core.take_answers().collect();
         for (caller, answer) in answers {
             let Asked { ask, answers, .. } = &mut self.asked[caller];
-            let told_already =
+            let timed_out =
                 answers.iter().any(|(_, answer)| matches!(answer, Err(ChangeError::KeyInProgress)));
-            if self.bug == Some(Bug::EntersBeforeItsTurn) && told_already {
-                // Nobody listens any more.
+            if self.bug == Some(Bug::EntersWithoutKeyLock) && timed_out {
+                // The caller is gone.
                 continue;
             }
             answers.push((self.now, answer));
             let Some(key) = &ask.key else { continue };
             let name = (ask.user, key.clone());
-            let Some(turn) = self.turns.get_mut(&name) else { continue };
-            turn.retain(|working| *working != caller);
-            match turn.front() {
-                Some(next) if self.bug != Some(Bug::EntersBeforeItsTurn) => {
+            let Some(lock) = self.key_locks.get_mut(&name) else { continue };
+            lock.retain(|holder| *holder != caller);
+            match lock.front() {
+                Some(next) if self.bug != Some(Bug::EntersWithoutKeyLock) => {
                     self.queue.push_back(*next);
                 }
                 Some(_) => {}
-                None => drop(self.turns.remove(&name)),
+                None => drop(self.key_locks.remove(&name)),
             }
         }
     }
@@ -225,11 +226,11 @@ impl Run<'_> {
         let fault = self.story.faults.iter().find(|(number, _)| *number == self.requests);
         let fault = fault.map(|(_, fault)| fault.clone());
         self.requests += 1;
-        let ended = self.serve(&statement, fault.as_ref());
-        if self.bug == Some(Bug::ForgetsTheFirstAttempt) {
+        let result = self.serve(&statement, fault.as_ref());
+        if self.bug == Some(Bug::ForgetsFirstAttempt) {
             self.core.forget_attempts();
         }
-        self.core.on(self.now, ended);
+        self.core.on(self.now, result);
         self.answer();
     }
 
@@ -256,7 +257,7 @@ impl Run<'_> {
         }
         match self.world.locks(statement, self.now) {
             Locks::At(at) => self.wait_until(at),
-            Locks::Never(at) => {
+            Locks::TimeOut(at) => {
                 self.wait_until(at);
                 return Err(self.classify("55P03"));
             }
@@ -265,9 +266,9 @@ impl Run<'_> {
             Some(Fault::Meanwhile(ask)) => Some(ask),
             _ => None,
         };
-        let ended = self.world.carry_out(statement, self.now, meanwhile);
+        let result = self.world.carry_out(statement, self.now, meanwhile);
         self.wait(ROUND_TRIP / 2);
-        match (fault, ended) {
+        match (fault, result) {
             (Some(Fault::LostAnswer), _) => Err(lost("the answer is lost")),
             (Some(Fault::Code { code, .. }), _) => Err(self.classify(code)),
             (_, Err(code)) => Err(self.classify(code)),
@@ -284,11 +285,11 @@ impl Run<'_> {
         self.now = self.now.max(at);
     }
 
-    /// The real classification, unless a bug is put back.
+    /// The real classification, apart from the bug that is put back.
     fn classify(&self, code: &str) -> Failure {
         let failure = Failure::by_sqlstate(code, code);
         match (self.bug, failure) {
-            (Some(Bug::HalvesWhatIsLocked), Failure::Locked(cause)) => {
+            (Some(Bug::HalvesLockedJobs), Failure::Locked(cause)) => {
                 Failure::Data(ChangeError::NotApplied(cause))
             }
             (Some(Bug::TrustsUnknownErrors), Failure::Unknown(cause)) => {

@@ -1,4 +1,4 @@
-//! A story: everything that happens in one run, made from a seed. It can be told, and shortened.
+//! A story: all events and faults of one run, generated from a seed. It can be printed and shortened.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use fastrand::Rng;
 
 use super::super::Time;
 
-/// Amounts count in thousands, so that the rest makes each unique: a row of the journal belongs to
-/// one request. (Jepsen's tests of TigerBeetle use powers of two for the same end.)
+/// Amounts are multiples of this, plus a number that makes each unique: so a journal row belongs to
+/// one request. (Jepsen's tests of TigerBeetle use powers of two for the same purpose.)
 const UNIT: i64 = 1_000;
 
 /// Users 1 … 4 exist; 5 does not.
@@ -16,15 +16,15 @@ pub(super) const USERS: i64 = 4;
 
 #[derive(Clone, Debug)]
 pub(super) struct Story {
-    /// What users 1, 2, … begin with.
+    /// The opening balances of users 1, 2, ….
     pub(super) balances: Vec<i64>,
     /// In order of time.
     pub(super) events: Vec<(Time, Event)>,
-    /// What happens to the n-th request to the database.
+    /// The fault of the n-th request to the database.
     pub(super) faults: Vec<(usize, Fault)>,
 }
 
-/// A change that somebody asks for.
+/// A requested change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
     pub(super) user: i64,
@@ -34,15 +34,15 @@ pub(super) struct Ask {
 
 #[derive(Clone, Debug)]
 pub(super) enum Event {
-    /// A client of ours asks.
+    /// A client sends a change to the lane.
     Ask(Ask),
-    /// Another instance applies a change, where it can.
+    /// Another instance applies a change, where it is affordable and the row is free.
     Other(Ask),
-    /// Somebody locks a user's row, and does nothing.
+    /// Another session locks a user's row and does nothing.
     Hold { user: i64, time: Time },
-    /// A user's row is always locked by somebody, and changed by each.
+    /// Other sessions lock and change a user's row one after the other, without a gap.
     Busy { user: i64, time: Time },
-    /// Somebody locks the whole table, against looks as well.
+    /// Another session locks the whole table, against probes as well.
     LockTable { time: Time },
 }
 
@@ -52,26 +52,25 @@ pub(super) enum Fault {
     Unreachable,
     /// The session breaks before the statement is sent.
     NotSent,
-    /// The session breaks afterwards: the statement is never carried out,
+    /// The session breaks after the statement is sent, which is never carried out.
     Lost,
-    /// or was carried out before,
+    /// The statement is carried out, but its answer is lost.
     LostAnswer,
-    /// or is carried out later, and keeps its rows locked until then.
+    /// The session breaks. The statement is carried out later and keeps its rows locked until then.
     LostUntil(Time),
-    /// The server answers with this error. Where the code proves nothing, the statement may have been
-    /// carried out all the same.
+    /// The server answers with this error. If the code proves nothing, the statement may be applied.
     Code { code: &'static str, applied: bool },
-    /// Somebody else commits this between the statement's snapshot and its locks.
+    /// Another session commits this between the statement's snapshot and its locks.
     Meanwhile(Ask),
-    /// It takes so long.
+    /// The statement takes this long.
     Slow(Time),
 }
 
-/// Codes that prove that nothing was applied: of the data, of races, of limits.
+/// Codes that prove that nothing was applied: data, races, limits.
 const ROLLED_BACK: [&str; 9] =
     ["22003", "23514", "40001", "40P01", "53100", "55P03", "57014", "25006", "42P01"];
 
-/// Codes that prove nothing, two of which nobody has ever seen.
+/// Codes that prove nothing. Two of them are invented.
 const PROVES_NOTHING: [&str; 6] = ["08006", "57P01", "XX000", "40003", "F0000", "58030"];
 
 fn millis(millis: u64) -> Time {
@@ -86,7 +85,7 @@ impl Story {
         let mut events = Vec::new();
         let (mut at, mut left) = (Duration::ZERO, author.random.usize(1..40));
         while left > 0 {
-            // Some at once, so that they share batches; some later.
+            // Simultaneous events share batches.
             let together = author.random.usize(1..=left.min(8));
             for _ in 0..together {
                 events.push((at, author.event()));
@@ -98,18 +97,18 @@ impl Story {
                 _ => Duration::from_micros(author.random.u64(0..3_000)),
             };
         }
-        // A third of all stories has no faults but held rows: there, waits can be judged.
+        // A third of all stories has no faults but held rows, so that waits can be checked.
         let faults = if author.random.u8(0..3) == 0 { 0 } else { author.random.usize(0..8) };
         let faults = (0..faults).map(|_| (author.random.usize(0..20), author.fault())).collect();
         Self { balances, events, faults }
     }
 
-    /// Whether the only thing that goes wrong is that rows are locked.
+    /// Whether held rows are the only trouble.
     pub(super) fn has_only_held_rows(&self) -> bool {
         self.faults.is_empty()
     }
 
-    /// Whether some request is answered with this error, whatever it asks for.
+    /// Whether a fault answers a request with this code.
     pub(super) fn answers(&self, with: &str) -> bool {
         self.faults
             .iter()
@@ -124,8 +123,8 @@ impl Story {
         })
     }
 
-    /// The same story with something left out, biggest omissions first; or with its faults one
-    /// request earlier.
+    /// Stories that lack a part of this one, shortest first; then this one with its faults one request
+    /// earlier.
     pub(super) fn shorter(&self) -> impl Iterator<Item = Self> + '_ {
         let can_be_earlier = self.faults.iter().all(|(number, _)| *number > 0);
         let earlier = (can_be_earlier && !self.faults.is_empty()).then(|| {
@@ -155,7 +154,7 @@ impl Story {
 
 struct Author<'a> {
     random: &'a mut Rng,
-    /// Of earlier, whose keys may come again.
+    /// The changes so far, whose keys may be used again.
     asked: Vec<Ask>,
 }
 
@@ -185,7 +184,7 @@ impl Author<'_> {
     }
 
     fn user(&mut self) -> i64 {
-        // Mostly the first one: it is the hot one.
+        // User 1 is the hot one.
         if self.random.bool() { 1 } else { self.random.i64(1..=USERS) }
     }
 
@@ -207,7 +206,7 @@ impl Author<'_> {
         let user = if self.random.u8(0..30) == 0 { USERS + 1 } else { self.user() };
         let key = match self.random.u8(0..6) {
             0..=2 => Some(format!("k{number}")),
-            // Of somebody else's request, with another amount.
+            // The key of another request, which has another amount.
             3 if number > 1 => Some(format!("k{}", self.random.i64(1..number))),
             _ => None,
         };

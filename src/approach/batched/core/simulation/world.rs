@@ -1,8 +1,8 @@
 //! The simulated database: rows, versions, keys and locks, and what a statement does to them.
 //!
-//! It is written from what PostgreSQL promises and not from the statements' texts: a statement sees
-//! a snapshot, waits for the rows that its guard lets through, checks the guard again on what it then
-//! finds, and commits everything or nothing.
+//! It is written from the guarantees of PostgreSQL and not from the text of the statements. A statement
+//! sees a snapshot, waits for the rows that satisfy its guard, checks the guard again on their newest
+//! versions, and commits everything or nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::ledger::{Amount, Change, Decision, Funds, Key, UserId};
 use crate::store::held::Probed;
 use crate::store::keys::{self, Stored};
 
-/// How long a batch waits for a row, and one that locks first.
+/// How long a batch waits for a row, and how long a request that locks first waits.
 const LOCK_WAIT: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_millis(500);
+const LOCKED_WAIT: Duration = Duration::from_millis(500);
 
-/// How often a busy row is changed, and how long one waits until it is one's turn.
+/// How often a busy row is changed, and how long a statement queues for its lock.
 const BUSY_STEP: Duration = Duration::from_millis(20);
 const BUSY_WAIT: Duration = Duration::from_millis(200);
 
@@ -30,7 +30,7 @@ pub(super) struct Written {
     pub(super) amount: i64,
     pub(super) balance: i64,
     pub(super) key: Option<String>,
-    /// It came from elsewhere.
+    /// Another instance wrote it.
     pub(super) by_another: bool,
 }
 
@@ -39,15 +39,15 @@ pub(super) struct Row {
     pub(super) balance: i64,
     pub(super) version: i64,
     pub(super) journal: Vec<Written>,
-    /// Locked by somebody until then.
+    /// Another session holds its lock until then.
     held: Time,
-    /// Locked and changed by one after the other: since the last change, and until then.
+    /// Other sessions lock and change it one after the other: the last change, and the end.
     busy: Option<(Time, Time)>,
 }
 
-/// The outcome of a key.
+/// A used key and its decision.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kept {
+pub(super) struct StoredKey {
     pub(super) at: Time,
     pub(super) amount: i64,
     pub(super) decision: Decision,
@@ -56,14 +56,14 @@ pub(super) struct Kept {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) rows: BTreeMap<i64, Row>,
-    pub(super) keys: BTreeMap<(i64, String), Kept>,
+    pub(super) keys: BTreeMap<(i64, String), StoredKey>,
     /// All rows are locked until then.
     table_locked: Time,
-    /// A bug that was put back: a part whose changes leave 64 bits asks for no keys.
-    pub(super) reading_asks_for_no_keys: bool,
+    /// An old bug: the keys of changes whose sums leave 64 bits are not looked up.
+    pub(super) reads_without_keys: bool,
 }
 
-/// A statement with everything in it: it may be carried out when the request is long gone.
+/// An owned copy of a request, which may be carried out long after the request has failed.
 #[derive(Clone, Debug)]
 pub(super) enum Statement {
     Alone(Change),
@@ -115,12 +115,12 @@ impl Statement {
     }
 }
 
-/// What a statement would do if it began now.
+/// When a statement that begins now gets its locks.
 pub(super) enum Locks {
-    /// It has its locks then.
+    /// It gets them then.
     At(Time),
-    /// It gives up waiting then.
-    Never(Time),
+    /// It times out then.
+    TimeOut(Time),
 }
 
 impl World {
@@ -134,7 +134,7 @@ impl World {
         };
         let rows = (1..).zip(story.balances.iter().map(row)).collect();
         let keys = BTreeMap::new();
-        Self { rows, keys, table_locked: Duration::ZERO, reading_asks_for_no_keys: false }
+        Self { rows, keys, table_locked: Duration::ZERO, reads_without_keys: false }
     }
 
     pub(super) fn hold(&mut self, user: i64, until: Time) {
@@ -153,13 +153,13 @@ impl World {
         }
     }
 
-    /// Lets those who keep a row busy have changed it by now.
+    /// Applies the changes to busy rows until now.
     pub(super) fn catch_up(&mut self, now: Time) {
         for row in self.rows.values_mut() {
             let Some((mut last, until)) = row.busy else { continue };
             while last + BUSY_STEP <= now.min(until) {
                 last += BUSY_STEP;
-                // Time goes on where it cannot be changed.
+                // Time passes even where the row cannot be changed.
                 if last >= self.table_locked && row.balance < i64::MAX / 2 {
                     row.write_for_another(last, 1, None);
                 }
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// A change of another instance: applied at once, unless somebody has the row.
+    /// Applies a change of another instance, unless the row is locked.
     pub(super) fn other(&mut self, ask: &Ask, now: Time) {
         let is_used = |key: &String| self.keys.contains_key(&(ask.user, key.clone()));
         if ask.key.as_ref().is_some_and(is_used) {
@@ -184,16 +184,16 @@ impl World {
             row.write_for_another(now, ask.amount, ask.key.clone());
         }
         if let Some(key) = &ask.key {
-            self.keep(ask.user, key, Kept { at: now, amount: ask.amount, decision });
+            self.store_key(ask.user, key, StoredKey { at: now, amount: ask.amount, decision });
         }
     }
 
-    /// When the statement has the locks that it wants.
+    /// When the statement gets its locks.
     pub(super) fn locks(&self, statement: &Statement, now: Time) -> Locks {
         if self.table_locked > now {
-            // Whoever updates or locks rows waits for the table first.
+            // A statement locks the table before its rows.
             return match self.table_locked {
-                until if until > now + LOCK_WAIT => Locks::Never(now + LOCK_WAIT),
+                until if until > now + LOCK_WAIT => Locks::TimeOut(now + LOCK_WAIT),
                 until => self.locks(statement, until),
             };
         }
@@ -212,7 +212,7 @@ impl World {
                 (wanted.collect(), LOCK_WAIT)
             }
             Statement::Batch(_) => return Locks::At(now),
-            Statement::Locked { user, .. } => (vec![user.get()], PATIENCE),
+            Statement::Locked { user, .. } => (vec![user.get()], LOCKED_WAIT),
         };
         let mut at = now;
         for row in wanted.iter().filter_map(|user| self.rows.get(user)) {
@@ -221,23 +221,23 @@ impl World {
                 free = free.max(until.min(at + BUSY_WAIT));
             }
             if free > at + wait {
-                return Locks::Never(at + wait);
+                return Locks::TimeOut(at + wait);
             }
             at = at.max(free);
         }
         Locks::At(at)
     }
 
-    /// The user, if the statement wants to change that row.
+    /// The user, if the statement is to change that row.
     fn wanted(&self, user: UserId, wants: impl Fn(&Row) -> bool) -> std::option::IntoIter<i64> {
         let row = self.rows.get(&user.get()).filter(|row| wants(row));
         row.map(|_| user.get()).into_iter()
     }
 
-    /// Carries a statement out that has its locks. `meanwhile` commits after its snapshot.
+    /// Carries out a statement that has its locks. `meanwhile` commits after its snapshot.
     ///
     /// # Errors
-    /// The SQLSTATE; then nothing is done.
+    /// The SQLSTATE. Nothing was applied.
     pub(super) fn carry_out(
         &mut self,
         statement: &Statement,
@@ -291,11 +291,11 @@ impl World {
         }
     }
 
-    /// The keys of a batch that were used before.
+    /// Replies for the keys of a batch that were used before.
     fn used<'a>(&'a self, parts: &'a [OwnedPart]) -> impl Iterator<Item = Reply> + 'a {
         let asked = parts.iter().filter(|part| {
             let never = matches!(part.plan.guard, Guard::Range { least, most } if least > most);
-            !(never && self.reading_asks_for_no_keys)
+            !(never && self.reads_without_keys)
         });
         let keys = asked.flat_map(|part| {
             let keys: Vec<Key> = part.part().keys().cloned().collect();
@@ -315,32 +315,33 @@ impl World {
         now: Time,
     ) -> Result<Vec<Reply>, &'static str> {
         let mut replies = Vec::new();
-        let nothing_done = !used.is_empty();
+        let is_disabled = !used.is_empty();
         let fits = |world: &Self, part: &OwnedPart| {
             let row = world.rows.get(&part.user.get());
-            let seen = snapshot.get(&part.user.get());
-            // The guard on the snapshot, and again on what the lock has brought.
-            !nothing_done
-                && seen.is_some_and(|(balance, version)| fits(part.plan.guard, *balance, *version))
+            let before = snapshot.get(&part.user.get());
+            // The guard on the snapshot, and again on the row under its lock.
+            !is_disabled
+                && before
+                    .is_some_and(|(balance, version)| fits(part.plan.guard, *balance, *version))
                 && row.is_some_and(|row| row.fits(part.plan.guard))
         };
-        let moving: Vec<&OwnedPart> = parts.iter().filter(|part| fits(self, part)).collect();
+        let applied: Vec<&OwnedPart> = parts.iter().filter(|part| fits(self, part)).collect();
         let is_used = |part: &&OwnedPart| {
-            let mut kept = part.kept_keys();
-            kept.any(|key| self.keys.contains_key(&(part.user.get(), key.as_str().to_owned())))
+            let mut keys = part.stored_keys();
+            keys.any(|key| self.keys.contains_key(&(part.user.get(), key.as_str().to_owned())))
         };
-        if moving.iter().any(is_used) {
-            // The primary key of the keys: somebody used one after the snapshot. In `Race` by its
-            // constraint, which a code alone does not show; a serialization failure is one as well.
+        if applied.iter().any(is_used) {
+            // Another session used a key after the snapshot: a violation of the primary key. It is a
+            // `Race` by its constraint, which a code alone does not show, so this is another race.
             return Err("40001");
         }
-        for part in &moving {
+        for part in &applied {
             let user = part.user.get();
             let before = self.rows[&user].balance;
             self.write(part, now);
             replies.push(Reply::Applied { user, before });
         }
-        if moving.len() < parts.len() {
+        if applied.len() < parts.len() {
             for part in parts {
                 if let Some((balance, version)) = snapshot.get(&part.user.get()) {
                     let funds = Funds { balance: *balance, held: 0 };
@@ -353,8 +354,8 @@ impl World {
         Ok(replies)
     }
 
-    fn keep(&mut self, user: i64, key: &str, kept: Kept) {
-        let before = self.keys.insert((user, key.to_owned()), kept);
+    fn store_key(&mut self, user: i64, key: &str, stored: StoredKey) {
+        let before = self.keys.insert((user, key.to_owned()), stored);
         assert!(before.is_none(), "a key is used twice");
     }
 
@@ -374,7 +375,7 @@ impl World {
             };
             if let Some(key) = key {
                 let amount = change.amount.get();
-                self.keep(user, &key, Kept { at: now, amount, decision });
+                self.store_key(user, &key, StoredKey { at: now, amount, decision });
             }
         }
         let after = self.rows[&user].balance;
@@ -400,16 +401,16 @@ impl World {
 
 impl OwnedPart {
     /// The keys that are written with the part.
-    fn kept_keys(&self) -> impl Iterator<Item = &Key> {
-        let kept =
+    fn stored_keys(&self) -> impl Iterator<Item = &Key> {
+        let decided =
             self.plan.changes.iter().zip(&self.changes).filter(|(planned, _)| {
                 matches!(planned, Planned::Accepted { .. } | Planned::Refused)
             });
-        kept.filter_map(|(_, change)| change.key.as_ref())
+        decided.filter_map(|(_, change)| change.key.as_ref())
     }
 }
 
-impl Kept {
+impl StoredKey {
     fn stored(&self) -> Stored {
         let asked = format!("change {}", self.amount);
         Stored::from_columns(asked, keys::answer(self.decision).map(Vec::from))
@@ -417,7 +418,7 @@ impl Kept {
 }
 
 impl Row {
-    /// Nothing is held here.
+    /// The simulation has no holds.
     fn funds(&self) -> Funds {
         Funds { balance: self.balance, held: 0 }
     }
