@@ -1,22 +1,22 @@
-//! The fold: what a batch asks of one balance. Pure, so that it can be held against a model.
+//! The fold: plans one user's changes of a batch. Pure, so that tests can compare it with a model.
 //!
-//! A user's changes in a batch, in order of arrival, move the balance by running sums. If the lowest
-//! sum does not take it below zero and the highest one does not take it out of range, then every
-//! change fits, in this order. So one comparison with the balance decides on all of them ([`whole`]).
-//! Where it fails, they are decided one by one on a balance that was read ([`each`]).
+//! A user's changes, in order of arrival, move the balance by running sums. If the lowest sum does not
+//! take it below zero and the highest one does not take it out of range, every change fits in this
+//! order. So one comparison with the balance decides all of them ([`whole`]). If it fails, they are
+//! decided one by one on a balance that was read ([`each`]).
 //!
-//! A key that comes twice counts once: the later change is answered like the first one.
+//! A key that comes twice counts once: the later change gets the outcome of the first one.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::ledger::{Amount, Balance, Change, Decision, Funds, Key, UserId};
 
-/// Under which condition a plan may be carried out.
+/// The condition for carrying out a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guard {
     /// `balance >= least` and `balance + held <= most`; then every change fits.
     Range { least: Balance, most: Balance },
-    /// The row still has this version, and so the balance that was decided on.
+    /// The row still has this version, and so the balance on which the plan was decided.
     Version(i64),
 }
 
@@ -27,35 +27,35 @@ pub(super) enum Planned {
     Accepted { running: i64 },
     /// Insufficient funds.
     Refused,
-    /// Asks for the same as an earlier change of the batch with the same key, and so has its outcome.
+    /// The same request as an earlier change with the same key, so it gets the outcome of that one.
     Copy { of: usize },
-    /// The same key as an earlier change of the batch, and another request.
+    /// The same key as an earlier change, but another request.
     KeyReused,
     /// The sum would not fit.
     OutOfRange,
 }
 
-/// What to do about one user's changes of a batch.
+/// The plan for one user's changes of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) guard: Guard,
     /// The sum of the accepted amounts.
     pub(super) net: i64,
-    /// How many are accepted.
+    /// The number of accepted changes.
     pub(super) count: i64,
     /// One for each change, in order of arrival.
     pub(super) changes: Vec<Planned>,
 }
 
 impl Plan {
-    /// A plan whose guard never holds, so that its statement only reads. For changes whose sums leave
-    /// 64 bits.
+    /// A plan whose guard never holds, so its statement only reads. For changes whose sums leave 64
+    /// bits.
     pub(super) fn reading(changes: usize) -> Self {
         let guard = Guard::Range { least: 1, most: 0 };
         Self { guard, net: 0, count: 0, changes: vec![Planned::OutOfRange; changes] }
     }
 
-    /// Whether carrying it out leaves anything in the database. `changes` are those it is for.
+    /// Whether the plan for these changes writes a change or a key.
     pub(super) fn writes(&self, changes: &[&Change]) -> bool {
         let stores_key = |(planned, change): (&Planned, &&Change)| {
             *planned == Planned::Refused && change.key.is_some()
@@ -70,8 +70,8 @@ impl Plan {
     }
 }
 
-/// Each user's part of a batch in order of arrival; users in order of their ids, in which they are
-/// locked.
+/// Groups a batch by user. Changes stay in order of arrival; users are in order of their ids, in which
+/// they are locked.
 pub(super) fn by_user<T>(
     batch: impl IntoIterator<Item = T>,
     user_of: impl Fn(&T) -> UserId,
@@ -83,9 +83,8 @@ pub(super) fn by_user<T>(
     users
 }
 
-/// Plans to accept everything, under the condition that it all fits.
-///
-/// `None` where no balance could take it all.
+/// Plans to accept everything, on the condition that it fits. `None` where no balance could take it
+/// all.
 pub(super) fn whole<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<Plan> {
     let (mut running, mut lowest, mut highest) = (0_i64, 0_i64, 0_i64);
     let planned = plan_each(changes, |amount| {
@@ -121,13 +120,13 @@ pub(super) fn each<'a>(
     Plan::new(Guard::Version(version), now.balance - funds.balance, planned)
 }
 
-/// Plans each change by its amount, but those first whose key came before. `None` as soon as `plan`
-/// returns none.
+/// Plans each change with `plan`, unless an earlier one has its key. `None` as soon as `plan` returns
+/// none.
 fn plan_each<'a>(
     changes: impl Iterator<Item = &'a Change>,
     mut plan: impl FnMut(Amount) -> Option<Planned>,
 ) -> Option<Vec<Planned>> {
-    // Allocates nothing without keys.
+    // Does not allocate where no change has a key.
     let mut keys: HashMap<&Key, (usize, &Change)> = HashMap::new();
     let mut planned = Vec::with_capacity(changes.size_hint().0);
     for (position, change) in changes.enumerate() {
@@ -137,7 +136,7 @@ fn plan_each<'a>(
             Some(_) => Planned::KeyReused,
             None => plan(change.amount)?,
         };
-        // A change that is not decided does not use its key up.
+        // A change without a decision does not use up its key.
         if let (Some(key), Planned::Accepted { .. } | Planned::Refused) = (&change.key, one) {
             keys.insert(key, (position, change));
         }
@@ -159,7 +158,7 @@ mod tests {
         one.fingerprint() == other.fingerprint()
     }
 
-    /// The model: one change after the other on one balance, with the keys that were used.
+    /// The model: decides one change after the other on one balance.
     fn one_by_one(funds: Funds, changes: &[Change]) -> (Vec<Planned>, Balance) {
         let Funds { mut balance, held } = funds;
         let before = balance;
@@ -212,7 +211,7 @@ mod tests {
             }
             _ => false,
         };
-        // Not only is the guard safe, it never turns away a batch that fits.
+        // The guard is not only safe: it accepts every batch that fits.
         assert_eq!(fits, all_fit(&planned), "{}", context());
     }
 
@@ -220,7 +219,7 @@ mod tests {
         [1, 2, 3, 4].map(|id| UserId::new(id).unwrap()).into_iter()
     }
 
-    /// Checks a batch of several users against the model: what each change is answered with.
+    /// Checks each change of a batch of several users against the model.
     fn check_all(funds: impl Fn(UserId) -> Funds, batch: &[Change]) {
         let mut expected = vec![None; batch.len()];
         for user in users() {
@@ -289,8 +288,8 @@ mod tests {
     }
 
     #[test]
-    fn a_million_generated_batches_come_out_as_one_by_one() {
-        // Seeded: the same cases in every run, so that a failure can be repeated.
+    fn a_million_generated_batches_are_decided_as_one_by_one() {
+        // Seeded, so that a failure can be reproduced.
         let mut random = Rng::with_seed(0x0009_1153_0111);
         for _ in 0..1_000_000 {
             let (funds, changes) = any_case(&mut random);
@@ -299,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_generated_batches_of_several_users_come_out_as_one_by_one() {
+    fn a_million_generated_batches_of_several_users_are_decided_as_one_by_one() {
         let mut random = Rng::with_seed(0x0009_1153_0112);
         for _ in 0..1_000_000 {
             let (_, mut batch) = any_case(&mut random);
@@ -312,9 +311,9 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Fewer cases than above, but a failure is shrunk to its core.
+        /// Fewer cases than above, but a failure is shrunk.
         #[test]
-        fn a_batch_comes_out_as_one_by_one(seed in 0_u64..) {
+        fn a_batch_is_decided_as_one_by_one(seed in 0_u64..) {
             let (funds, changes) = any_case(&mut Rng::with_seed(seed));
             check(funds, &changes);
         }
@@ -336,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_beyond_64_bits_are_left_to_the_exact_way() {
+    fn sums_beyond_64_bits_are_decided_one_by_one() {
         assert_eq!(whole([change(i64::MAX, None), change(1, None)].iter()), None);
         assert_eq!(whole([change(-i64::MAX, None), change(-i64::MAX, None)].iter()), None);
         let plan = each(free(0), 1, [change(i64::MAX, None), change(1, None)].iter());
@@ -353,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn an_undecided_change_does_not_use_its_key_up() {
+    fn an_undecided_change_does_not_use_up_its_key() {
         let changes = [change(i64::MAX, Some("a")), change(-1, Some("a")), change(-1, Some("a"))];
         let plan = each(free(1), 1, changes.iter());
         let accepted = Planned::Accepted { running: -1 };

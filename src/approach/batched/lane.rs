@@ -1,4 +1,4 @@
-//! A lane: a bounded queue, and the task that empties it batch by batch.
+//! A lane: a bounded queue, and the task that serves it batch by batch.
 
 use std::sync::Arc;
 use std::thread;
@@ -29,18 +29,18 @@ pub(super) struct Caller {
 /// A change on its way into a lane.
 type Arrival = (Change, Caller);
 
-/// The way into a lane.
+/// The sending side of a lane's queue.
 pub(super) struct Lane {
     queue: mpsc::Sender<Arrival>,
 }
 
 impl Lane {
-    /// How many changes wait for their batch.
+    /// How many changes wait for a batch.
     pub(super) fn queued(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// Puts a change at the end of the queue; the answer comes when it is decided.
+    /// Appends a change to the queue. Its answer is sent to the receiver.
     ///
     /// # Errors
     /// [`ChangeError::NotApplied`] when the queue is full or the service is stopping.
@@ -49,9 +49,9 @@ impl Lane {
         change: Change,
         dispatcher: DispatcherId,
     ) -> Result<oneshot::Receiver<Answer>, ChangeError> {
-        let (to, answered) = oneshot::channel();
+        let (to, answer) = oneshot::channel();
         match self.queue.try_send((change, Caller { to, dispatcher })) {
-            Ok(()) => Ok(answered),
+            Ok(()) => Ok(answer),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 Err(ChangeError::NotApplied("the lane's queue is full".into()))
             }
@@ -69,14 +69,14 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Tells it to accept nothing more, to decide on what is queued, and to end.
+    /// Makes the lane accept no more changes and end after the queued ones.
     pub(super) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Waits for its end. A lane that does not end in time is aborted, and its session closed.
-    pub(super) async fn end(mut self, by: Instant) {
-        match timeout_at(by, &mut self.task).await {
+    /// Waits until the lane has ended. At the deadline it is aborted, and its session is closed.
+    pub(super) async fn finish(mut self, deadline: Instant) {
+        match timeout_at(deadline, &mut self.task).await {
             Ok(Ok(())) => {}
             Ok(Err(panic)) => error!(%panic, "a lane panicked"),
             Err(_) => {
@@ -100,7 +100,7 @@ pub(super) fn start(
     (Lane { queue }, Running { stop, task })
 }
 
-/// After a panic the changes in the lane get no answer, and the lane is started again.
+/// Starts the lane again after a panic, which drops the callers of the changes that it had taken.
 async fn supervise(
     connector: Connector,
     dispatchers: Arc<Dispatchers>,
@@ -119,7 +119,7 @@ async fn supervise(
                 Serving::new(link, &dispatchers, &mut queued, &counters).run(stopped).await;
             }
         };
-        // Aborted when this task is, which an unwatched task would not be.
+        // Without it, aborting this task would leave the inner one running.
         let mut serving = AbortOnDrop(tokio::spawn(serving));
         match (&mut serving.0).await {
             Ok(()) => return,
@@ -137,7 +137,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// The core with its queue on one side and its session on the other.
+/// Connects the core with the queue and the session.
 struct Serving<'a> {
     core: Core<Caller>,
     started: Instant,
@@ -145,7 +145,7 @@ struct Serving<'a> {
     dispatchers: &'a Dispatchers,
     outbox: Outbox,
     queued: &'a mut mpsc::Receiver<Arrival>,
-    /// Between the queue and the core.
+    /// Received from the queue, on the way to the core.
     arrivals: Vec<Arrival>,
     counters: &'a LaneCounters,
 }
@@ -157,7 +157,7 @@ impl<'a> Serving<'a> {
         queued: &'a mut mpsc::Receiver<Arrival>,
         counters: &'a LaneCounters,
     ) -> Self {
-        // As many may wait apart as may wait in the queue.
+        // As many changes may be parked as may be queued.
         let core = Core::new(queued.max_capacity());
         let (started, outbox, arrivals) = (Instant::now(), Outbox::default(), Vec::new());
         Self { core, started, link, dispatchers, outbox, queued, arrivals, counters }
@@ -179,15 +179,14 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// Fills the next batch.
+    /// Passes queued changes to the core, for the next batch.
     fn accept_all_queued(&mut self) {
         let before = self.core.arrived();
         self.accept_queued();
         let arrived = self.core.arrived();
         if arrived > before.max(1) {
-            // Yields this processor once. Where the processors are busy, requests that have arrived
-            // are still being read, and a fuller batch makes each change cheaper. A lone change does
-            // not wait.
+            // Yields the processor once. On busy processors, requests that have arrived are still
+            // being read, and a fuller batch makes each change cheaper. A lone change does not wait.
             thread::yield_now();
             self.accept_queued();
         }
@@ -196,7 +195,7 @@ impl<'a> Serving<'a> {
     fn accept_queued(&mut self) {
         let room = self.core.room();
         if room > 0 {
-            // All in one go: each `try_recv` would lock the queue for itself.
+            // Each `try_recv` would lock the queue once.
             let _ = self.queued.recv_many(&mut self.arrivals, room).now_or_never();
             self.arrive();
         }
@@ -209,7 +208,7 @@ impl<'a> Serving<'a> {
     }
 
     async fn wait(&mut self, until: Option<Duration>, stopped: &mut watch::Receiver<bool>) {
-        // Changes that were given up are answered before the wait.
+        // Changes that timed out are answered before the wait.
         self.deliver();
         let at = until.map(|until| self.started + until);
         let room = self.core.room();
@@ -217,7 +216,7 @@ impl<'a> Serving<'a> {
             biased;
             _ = self.queued.recv_many(&mut self.arrivals, room),
                 if !self.queued.is_closed() || !self.queued.is_empty() => self.arrive(),
-            // What is queued already is still taken.
+            // A closed queue still yields its changes.
             _ = stopped.wait_for(|stopped| *stopped), if !self.queued.is_closed() => {
                 self.queued.close();
                 self.core.stop();
@@ -227,11 +226,11 @@ impl<'a> Serving<'a> {
     }
 
     async fn serve(&mut self) {
-        // Changes that were given up are answered before the next request, which may take long.
+        // Changes that timed out are answered before the next request, which may take long.
         self.deliver();
         let Some(request) = self.core.request() else { return };
-        let response = self.link.send(request).await;
-        self.core.on(self.started.elapsed(), response);
+        let result = self.link.send(request).await;
+        self.core.on(self.started.elapsed(), result);
         self.counters.retries.inc_by(self.core.take_retries());
         self.deliver();
     }

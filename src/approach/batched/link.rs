@@ -1,4 +1,4 @@
-//! A lane's own session: opened when it is needed, and again when it was lost.
+//! A lane's own session: opened when it is needed, and replaced when it is lost.
 
 use std::time::Duration;
 
@@ -15,11 +15,10 @@ use crate::store::error::Failure;
 use crate::store::held;
 use crate::store::session::{Connector, Session, SessionLimits};
 
-/// How much longer than a batch a user that goes alone waits for the row, since it keeps changing
-/// hands.
+/// How much longer a request that locks first waits for the row, which keeps changing hands.
 const LOCKED_WAIT_FACTOR: u32 = 5;
 
-/// A session that is there when it is needed.
+/// A session that is opened on demand.
 pub(super) struct Link {
     connector: Connector,
     session: Option<Session>,
@@ -30,16 +29,16 @@ impl Link {
         Self { connector, session: None }
     }
 
-    /// Sends a request and returns the response. The time is bounded: by a check of the session, by
-    /// opening a new one, and by the longest silence of a session.
+    /// Sends a request and returns the response. Each step is bounded in time: the check of the
+    /// session, the opening of a new one, and the request itself.
     pub(super) async fn send(&mut self, request: Request<'_>) -> Result<Response, Failure> {
         let mut session = self.session().await?;
         let SessionLimits { answer, lock_wait } = self.connector.limits();
-        // A clean failure, before the server ends the statement.
+        // The lock times out, a clean failure, before the server ends the statement.
         let lock_wait = (lock_wait * LOCKED_WAIT_FACTOR).min(answer / 4);
         let sending = send(session.connection(), request, lock_wait).map_err(Failure::at_commit);
-        let sent = timeout(answer, sending).await;
-        let (response, spent) = session.after(sent);
+        let result = timeout(answer, sending).await;
+        let (response, spent) = session.after(result);
         self.session = match spent {
             Some(spent) => spent.recover().await,
             None => None,
@@ -53,18 +52,18 @@ impl Link {
         {
             return Ok(session);
         }
-        let refused = |error: sqlx::Error| Failure::Unreachable(error.into());
-        let session = self.connector.open().await.map_err(refused)?;
-        let (set, spent) = session
+        let opened = self.connector.open().await;
+        let session = opened.map_err(|error| Failure::Unreachable(error.into()))?;
+        let (result, spent) = session
             .run(self.connector.limits().answer, |connection| {
                 Box::pin(async move {
-                    let set = connection.execute(statement::SESSION).await;
-                    set.map_err(Failure::before_commit)
+                    let done = connection.execute(statement::SESSION).await;
+                    done.map_err(Failure::before_commit)
                 })
             })
             .await;
         let unusable = || Failure::Unreachable("the session did not take its settings".into());
-        set.map_err(|failure| Failure::Unreachable(ChangeError::from(failure).into()))?;
+        result.map_err(|failure| Failure::Unreachable(ChangeError::from(failure).into()))?;
         match spent {
             Some(spent) => spent.recover().await.ok_or_else(unusable),
             None => Err(unusable()),
@@ -89,8 +88,8 @@ async fn send(
     })
 }
 
-/// Locks one user's row, decides one by one on its funds, and commits. Cannot lose a race.
-/// `None` where there is no such user.
+/// Locks one user's row, decides its changes one by one, and commits. Cannot lose a race. `None` where
+/// there is no such user.
 async fn locked(
     connection: &mut PgConnection,
     user: UserId,
@@ -105,7 +104,7 @@ async fn locked(
     let plan = fold::each(funds, version, changes.iter().copied());
     let mut replies = Vec::new();
     let part = Part { user, plan: &plan, changes };
-    // Keys are looked up even where nothing is to be written.
+    // Keys are looked up even if there is nothing to write.
     if plan.writes(&part.changes) || part.keys().next().is_some() {
         replies = statement::send(&mut transaction, &[part]).await?;
     }

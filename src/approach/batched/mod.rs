@@ -1,60 +1,60 @@
-//! `batched`: one statement, and one commit, carry everyone who is waiting.
+//! `batched`: all waiting changes of an account share one statement and one commit.
 //!
-//! On one row a commit per change is the limit: `1 / (flush + hand-over + statement)`, whatever the
-//! number of clients. So changes share commits.
+//! With a commit per change, one row takes at most `1 / (flush + hand-over + statement)` changes a
+//! second, whatever the number of clients. So changes share commits.
 //!
 //! # Protocol
-//! A user belongs to a *lane*, by a hash of the id. A lane is one task with a session of its own and
-//! a bounded queue; what it decides, a state machine without I/O decides (`core.rs`). It takes whatever has queued up while the last batch was committing, so a
-//! lone change is never delayed by a timer, and sends one statement for all of it:
+//! A hash of its id assigns each user to a *lane*: one task with its own session and a bounded queue.
+//! A state machine without I/O makes its decisions (`core.rs`). A lane takes everything that queued up
+//! during the last commit, so no timer delays a lone change, and sends one statement for all of it:
 //! 1. [`fold::whole`] turns each user's changes into one guard and one net amount;
-//! 2. [`statement`] updates all users whose guard holds, inserts their journal rows and their keys,
-//!    and reads how the others stood when it began. For a change that is alone in its batch, and
-//!    has no key, this is the statement of `self`;
-//! 3. each caller's own balance follows from the one before the batch.
+//! 2. [`statement`] updates all users whose guard holds, inserts their journal rows and keys, and
+//!    reads the other users from its snapshot. A change that is alone in its batch and has no key is
+//!    sent with the statement of `self` instead;
+//! 3. each caller's own balance is computed from the one before the batch.
 //!
-//! A user whose batch does not fit as a whole gets the exact way: [`fold::each`] decides one by one
-//! on the balance that step 2 has read. Where nothing can be accepted, that read alone decides, and
-//! nothing is written; otherwise the same statement writes it, `WHERE version = $read`. If that loses
-//! a few races, or the row keeps changing hands, the row is locked first, and then it cannot lose.
+//! If a user's changes do not fit as a whole, [`fold::each`] decides them one by one on the balance
+//! that step 2 has read. If none can be accepted, that read alone decides, and nothing is written.
+//! Otherwise the same statement writes them, `WHERE version = $read`. If that loses a few races, or the
+//! row keeps changing hands, the row is locked first, and then it cannot lose.
 //!
-//! One round trip a batch in the common case, two where a user's batch crosses the line.
+//! One round trip per batch in the common case, two where a user's batch crosses the line.
 //!
 //! # Why it is exact
-//! Within a lane: a statement is one transaction, and the guard, for all of a user's changes at
-//! once, is checked and written under the row's lock, on the newest version, exactly as for `self`.
-//! The fold proves that then each change fits in order of arrival, and its property tests hold that
-//! against one-by-one application. Refusals are decided on a read that began after the change
-//! arrived. Beside other lanes, processes and approaches: the row decides, as always.
+//! Within a lane: a statement is one transaction. The guard for all of a user's changes is checked and
+//! written under the row's lock, on the newest version, exactly as for `self`. The fold proves that
+//! each change then fits in order of arrival; its property tests compare it with one-by-one
+//! application. Refusals are decided on a read that began after the change arrived. Between lanes,
+//! processes and approaches, the row decides.
 //!
-//! A key that was used before is found by the same statement, which then does nothing at all; the
-//! batch is sent again without it. One that somebody uses at this moment breaks the primary key,
-//! which rolls the batch back; when it is sent again it is found. A key that comes twice in a batch
-//! counts once (the fold).
+//! The same statement finds keys that were used before and then changes nothing; the batch is sent
+//! again without those changes. A key that a concurrent request uses violates the primary key, which
+//! rolls the batch back; the next attempt finds the key. A key that comes twice in a batch counts once
+//! (the fold).
 //!
-//! Order of locks: users in order of their ids, then keys. So two processes can deadlock only by way
-//! of a key; then one of them waits in vain for `lock_timeout`, is rolled back, and goes on later.
+//! Order of locks: users in order of their ids, then keys. So two processes can deadlock only over a
+//! key. Then one of them reaches `lock_timeout`, is rolled back, and is sent again later.
 //!
 //! # One bad change never fails its neighbours
-//! An unknown user updates nothing. An overflow is decided by the fold. A batch whose *data* the
-//! database objects to is split in halves until the change that it objects to stands alone.
+//! An unknown user updates nothing. The fold decides an overflow. A batch whose *data* the database
+//! rejects is halved until the rejected change is alone.
 //!
 //! # One held row delays nobody else
-//! A batch waits for a row for `lock_timeout` (`LOCK_WAIT_MILLIS`). Then it is rolled back, one look
-//! tells which users are held, and the others go on without them. The held ones wait apart, in order
-//! of arrival, without a session, for five seconds at most; then it is 503. They are looked at ten
-//! times a second.
+//! A batch waits for a row for `lock_timeout` (`LOCK_WAIT_MILLIS`). Then it is rolled back, a probe
+//! finds the held users, and the others continue without them. The held ones are parked, in order of
+//! arrival and without a session, for at most five seconds; then the answer is 503. They are probed
+//! ten times a second.
 //!
 //! # When the process, the session or the database dies
-//! Before the statement was sent: nothing happened, 503. After: the database runs it to its end or
-//! not at all. Changes without a key are answered "outcome unknown" (504). Changes with a key are
-//! sent again on a new session: the key makes that safe, and the answer is what really happened. From
-//! then on only the key may tell: an attempt that fails otherwise leaves the outcome unknown. A
-//! caller that hangs up has its change decided all the same.
+//! Before the statement was sent: nothing happened, 503. After that, the database applies it in full or
+//! not at all. Changes without a key are answered "outcome unknown" (504). Changes with a key are sent
+//! again on a new session: the key makes that safe, and the answer is the real outcome. From then on
+//! only the key proves an outcome: an attempt that fails otherwise leaves it unknown. A change is
+//! decided even if its caller hangs up.
 //!
 //! # When it loses
-//! One lone client pays one hand-over to the lane and back. Users of a lane wait for each other's
-//! batches, and once for a row that somebody else has locked.
+//! A lone client pays for one hand-over to the lane and back. Users of a lane wait for each other's
+//! batches, and once for a row that another session has locked.
 
 mod core;
 mod dispatch;
@@ -83,7 +83,7 @@ pub(super) const NAME: &str = "batched";
 pub(super) struct Lanes {
     lanes: Box<[Lane]>,
     dispatchers: Arc<Dispatchers>,
-    /// Taken when they are told to end.
+    /// Taken by [`close`](Self::close).
     running: Mutex<Vec<lane::Running>>,
 }
 
@@ -103,13 +103,13 @@ impl Lanes {
         Self { lanes: lanes.into(), dispatchers, running: Mutex::new(running) }
     }
 
-    /// Takes nothing more, decides on what is queued, for `limit` at most, and ends.
+    /// Accepts no more changes, decides the queued ones for at most `limit`, and ends the lanes.
     pub(super) async fn close(&self, limit: Duration) {
         let mut running = self.running.lock().await;
         running.iter().for_each(lane::Running::stop);
-        let by = Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         for lane in running.drain(..) {
-            lane.end(by).await;
+            lane.finish(deadline).await;
         }
     }
 
@@ -126,13 +126,13 @@ impl Lanes {
     }
 }
 
-/// The approach: a thread's way into the lanes, and back.
+/// The approach: connects a thread with the lanes.
 struct Batched {
     lanes: Arc<Lanes>,
     dispatcher: DispatcherId,
 }
 
-/// Builds it for the current thread.
+/// Builds the approach for the current thread.
 pub(super) fn build(lanes: &Arc<Lanes>) -> Arc<dyn Approach> {
     let (lanes, dispatcher) = (Arc::clone(lanes), lanes.dispatchers.start());
     Arc::new(Batched { lanes, dispatcher })
@@ -142,7 +142,7 @@ impl Approach for Batched {
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
         let submitted = self.lanes.of(change.user).submit(change, self.dispatcher);
         Box::pin(async move {
-            // A lane that is gone took the change with it: nobody knows how far it came.
+            // The lane has dropped the change, which may have been sent.
             submitted?.await.unwrap_or_else(|gone| Err(ChangeError::OutcomeUnknown(gone.into())))
         })
     }

@@ -1,11 +1,11 @@
-//! The one statement that carries a batch: balances, journal rows and keys of all its users.
+//! The statement that applies a batch: balances, journal rows and keys of all its users.
 //!
-//! It has two forms: one without texts, which is the fast one, and one with keys or references. The
-//! arrays are laid out so that each user's rows stand together, and each user knows its first and
-//! last row. So a row is found by its number, and the cost grows with the number of rows and not with
-//! rows times users. Numbers all have the same size, so an array of them is indexed at once. An array
-//! of texts is not: PostgreSQL walks over all elements before the wanted one. So the texts of the rows
-//! come as one string of bytes, with the position and the lengths of each row's texts.
+//! It has two forms: a fast one without texts, and one with keys or references. In the arrays each
+//! user's rows are adjacent, and each user has the numbers of its first and last row. So a row is found
+//! by its number, and the cost grows with the number of rows and not with rows times users. Numbers all
+//! have the same size, so an element of their array is found at once. In an array of texts PostgreSQL
+//! walks over all elements before the wanted one. So the texts of the rows are one string of bytes,
+//! with the position and the lengths of each row's texts.
 
 use std::time::Duration;
 
@@ -24,32 +24,32 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Every key of the part, once. The keys of changes that are not to be written are among them: a
-    /// key that was used before is replayed, whatever its change would come to now.
+    /// Every key of the part, once. Keys of changes that are not written are included: a key that was
+    /// used before is replayed, however its change would be decided now.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'a Key> {
-        let asked =
+        let originals =
             self.plan.changes.iter().zip(&self.changes).filter(|(planned, _)| {
                 !matches!(planned, Planned::Copy { .. } | Planned::KeyReused)
             });
-        asked.filter_map(|(_, change)| change.key.as_ref())
+        originals.filter_map(|(_, change)| change.key.as_ref())
     }
 }
 
-/// What the database says about one user, or about one key.
+/// The reply about one user or one key.
 #[derive(Debug)]
 pub(super) enum Reply {
     /// The plan was carried out on this balance.
     Applied { user: i64, before: Balance },
-    /// The user as the statement's snapshot has it. If any user was not applied, one comes for each
-    /// user of the batch; it counts only for those that were not. A user with neither does not exist.
+    /// The user in the statement's snapshot. If any user was not applied, one comes for each user of
+    /// the batch; ignore it for users that were applied. A user with neither reply does not exist.
     Unchanged { user: i64, funds: Funds, version: i64 },
     /// The key was used before, so *nothing* of the batch was applied.
     Replayed { user: i64, key: String, stored: Stored },
 }
 
-/// Session settings without which the planner might scan or hash where it should use an index: rows
-/// must be locked in the order of the arrays, which is by user. The plan is generic, made once; but
-/// not where the tables are sharded, since a cluster refuses a generic plan.
+/// Session settings. They keep the planner from scans and hashes where it should use an index: rows
+/// must be locked in the order of the arrays, which is by user. The plan is generic and made once,
+/// except where the tables are sharded: a cluster rejects a generic plan.
 pub(super) const SESSION: &str = r"
 SELECT set_config('plan_cache_mode',
            CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
@@ -139,7 +139,7 @@ UNION ALL
 SELECT 'replayed', user_id, NULL, NULL, NULL, key, fingerprint, answer
 FROM stored";
 
-/// The arrays that are bound. All per-user ones are as long as `ids`, all per-row ones as `amounts`.
+/// The bound arrays. Those per user are as long as `ids`, those per row as long as `amounts`.
 #[derive(Default)]
 struct Arrays<'a> {
     ids: Vec<i64>,
@@ -152,7 +152,8 @@ struct Arrays<'a> {
     lasts: Vec<i64>,
     amounts: Vec<i64>,
     runnings: Vec<i64>,
-    /// Counts a user's accepted changes from 1; 0 for a refusal that is stored with its key.
+    /// The number of the change among the user's accepted ones, from 1; 0 for a refusal that is stored
+    /// with its key.
     ordinals: Vec<i64>,
     texts: Texts,
     /// The keys to look up.
@@ -161,11 +162,11 @@ struct Arrays<'a> {
     has_references: bool,
 }
 
-/// The texts of the rows: key, fingerprint and reference of a row stand one after the other.
+/// The texts of the rows: key, fingerprint and reference of each row are adjacent.
 #[derive(Default)]
 struct Texts {
     bytes: Vec<u8>,
-    /// Where the texts of a row begin in `bytes`, counted from 1, and the length of each in bytes; 0
+    /// The position of a row's texts in `bytes`, counted from 1, and the length of each text in bytes; 0
     /// for none.
     starts: Vec<i32>,
     keys: Vec<i32>,
@@ -173,7 +174,7 @@ struct Texts {
     references: Vec<i32>,
 }
 
-/// Any version, for a plan that does not ask.
+/// Any version, for a plan with another guard.
 const ANY: i64 = -1;
 
 impl<'a> Arrays<'a> {
@@ -182,7 +183,7 @@ impl<'a> Arrays<'a> {
         for part in parts {
             arrays.push(part);
         }
-        // The fast form finds a user's n-th change by its row, so there every row is a change.
+        // The fast form derives versions from row numbers, so each of its rows is an accepted change.
         debug_assert!(arrays.has_texts() || arrays.ordinals.iter().all(|n| *n > 0));
         arrays
     }
@@ -251,12 +252,12 @@ impl Texts {
     }
 }
 
-/// As PostgreSQL counts: in `bigint` or `int`.
+/// An index or a length as a `bigint` or an `int`.
 fn number<T: TryFrom<usize>>(index: usize) -> T {
     T::try_from(index).ok().expect("a batch is bounded far below that")
 }
 
-/// A row of the reply: what it is, the user, and columns that depend on it.
+/// A row of the result: the kind of reply, the user, and columns that depend on the kind.
 type Row = (
     String,
     i64,
@@ -268,10 +269,10 @@ type Row = (
     Option<Vec<i64>>,
 );
 
-/// Sends the parts, which are ordered by user. Autocommits, unless inside a transaction.
+/// Sends the parts, which are ordered by user. Commits by itself, unless inside a transaction.
 ///
 /// # Errors
-/// As the database says; then nothing was applied, unless the connection was lost.
+/// As the database says. Nothing was applied, unless the connection was lost.
 pub(super) async fn send(
     connection: &mut PgConnection,
     parts: &[Part<'_>],
@@ -320,8 +321,8 @@ fn reply(row: Row) -> Result<Reply, sqlx::Error> {
     }
 }
 
-/// Reads and locks one user until the transaction ends: funds and version. Waits for the row for
-/// `wait` at most, which is longer than a batch waits.
+/// Locks one user until the transaction ends, and reads funds and version. Waits for the row for at
+/// most `wait`, which is longer than a batch waits.
 pub(super) async fn lock(
     connection: &mut PgConnection,
     user: UserId,
@@ -341,8 +342,8 @@ pub(super) async fn lock(
 
 #[cfg(test)]
 mod tests {
+    use super::super::fold;
     use super::*;
-    use crate::approach::batched::fold;
     use crate::ledger::Amount;
 
     fn change(amount: i64, key: Option<&str>) -> Change {
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_looked_up_once_even_where_no_balance_could_take_the_changes() {
+    fn every_key_is_looked_up_once_even_if_no_balance_could_take_the_changes() {
         let changes = [
             change(i64::MAX, Some("a")),
             change(i64::MAX, Some("b")),
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_alone_asks_for_the_form_with_texts() {
+    fn a_reference_alone_selects_the_form_with_texts() {
         let mut changes = [change(1, None)];
         let plan = fold::whole(changes.iter()).unwrap();
         let has_texts = |changes: &[Change]| {
@@ -405,8 +406,7 @@ mod tests {
         assert!(has_texts(&changes));
     }
 
-    /// The cost of a batch grows with its rows: a text in an array is found by walking over all
-    /// before it.
+    /// An element of an array of texts costs a walk over all elements before it.
     #[test]
     fn no_text_is_found_by_its_number() {
         for sql in [WITHOUT_TEXTS, WITH_TEXTS] {
