@@ -1,6 +1,6 @@
-//! What the service counts about itself, in the names under which `GET /metrics` shows it.
+//! The counters of the service, with their names in `GET /metrics`.
 //!
-//! Counters only ever grow, from the start of the process on; what a rate is, the reader decides.
+//! Counters start with the process and only grow. A reader computes rates.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -60,7 +60,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Everything, in the text format of OpenMetrics 1.0. `queued` changes wait in the lanes now.
+    /// All counters, in the text format of OpenMetrics 1.0. `queued` changes wait in the lanes now.
     pub(crate) fn text(&self, queued: usize) -> String {
         self.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
         let mut text = String::new();
@@ -68,7 +68,7 @@ impl Metrics {
         text
     }
 
-    /// The counters of one approach, which are then at zero and not absent.
+    /// The counters of one approach. From now on they are shown, even at zero.
     pub(crate) fn of(&self, approach: &'static str) -> ApproachCounters {
         let counter = |end| self.changes.get_or_create_owned(&ChangeLabels { approach, end });
         ApproachCounters {
@@ -83,7 +83,7 @@ impl Metrics {
         }
     }
 
-    /// What the lanes of that approach count themselves.
+    /// The counters that the lanes of that approach update themselves.
     pub(crate) fn of_lanes(&self, approach: &'static str) -> LaneCounters {
         let retries = self.of(approach).retries;
         LaneCounters { batches: self.batches.clone(), retries }
@@ -94,9 +94,9 @@ impl Metrics {
 pub(crate) struct ApproachCounters {
     accepted: Counter,
     refused: Counter,
-    /// An old outcome was answered again.
+    /// A stored outcome was answered again.
     replayed: Counter,
-    /// The reason is the request's: an unknown user, a key used otherwise, a sum out of range.
+    /// The request is the reason: an unknown user, a key in use or used before, a sum out of range.
     rejected: Counter,
     not_applied: Counter,
     unknown: Counter,
@@ -108,9 +108,9 @@ pub(crate) struct ApproachCounters {
 /// The counters of the lanes.
 #[derive(Clone)]
 pub(crate) struct LaneCounters {
-    /// How many changes were in each batch.
+    /// The number of changes in each batch.
     pub(crate) batches: Histogram,
-    /// Changes that are sent again, after a lost connection or a lost race.
+    /// Changes that were sent again, after a lost connection or a lost race.
     pub(crate) retries: Counter,
 }
 

@@ -1,7 +1,7 @@
-//! Old idempotency keys go, in small batches, in the background.
+//! Removes old idempotency keys in small batches, in the background.
 //!
-//! Each batch is its own short transaction on rows that nobody else has locked, so it never blocks a
-//! change. A change whose key is just being removed waits for that batch at most.
+//! Each batch is a short transaction of its own that skips locked rows, so it does not block changes. A
+//! change whose key is being removed waits for that batch at most.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::ledger::ChangeError;
 /// Keys removed in one transaction: a few milliseconds of work.
 const BATCH: i64 = 500;
 
-/// How often the oldest keys are looked at.
+/// How often old keys are removed.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// How long a round may take; the next one goes on from there.
+/// How long a round may take. The next one continues its work.
 const ROUND_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Removes keys older than `age`, now and then for ever. Drop the future to stop it.
+/// Removes keys older than `age` periodically, until the future is dropped.
 pub async fn run(connector: Connector, age: Duration) {
     let mut ticks = interval_at(Instant::now() + PERIOD, PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -54,10 +54,10 @@ async fn round(connector: &Connector, age: Duration) -> Result<u64, ChangeError>
     Ok(removed?)
 }
 
-/// Removes all keys older than `age`, batch by batch. Returns how many.
+/// Removes all keys older than `age`, batch by batch. Returns their number.
 ///
 /// # Errors
-/// As the database says; what was removed before stays removed.
+/// As the database says. The batches before stay committed.
 pub async fn remove_older_than(
     connection: &mut PgConnection,
     age: Duration,
@@ -72,26 +72,24 @@ pub async fn remove_older_than(
     }
 }
 
-/// Passes over rows that somebody has locked.
+/// Skips locked rows.
 async fn remove_unlocked(connection: &mut PgConnection, age: Duration) -> Result<u64, sqlx::Error> {
     let mut removed = 0;
     for sql in [
-        "DELETE FROM idempotency_keys WHERE (user_id, key) IN ( \
-             SELECT user_id, key FROM idempotency_keys \
-             WHERE created_at < now() - make_interval(secs => $1) \
-             ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-        "DELETE FROM user_creation_keys WHERE key IN ( \
-             SELECT key FROM user_creation_keys \
-             WHERE created_at < now() - make_interval(secs => $1) \
-             ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        r"
+DELETE FROM idempotency_keys WHERE (user_id, key) IN (
+    SELECT user_id, key FROM idempotency_keys
+    WHERE created_at < now() - make_interval(secs => $1)
+    ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        r"
+DELETE FROM user_creation_keys WHERE key IN (
+    SELECT key FROM user_creation_keys
+    WHERE created_at < now() - make_interval(secs => $1)
+    ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
     ] {
         loop {
-            let batch = sqlx::query(sql)
-                .bind(age.as_secs_f64())
-                .bind(BATCH)
-                .execute(&mut *connection)
-                .await?
-                .rows_affected();
+            let query = sqlx::query(sql).bind(age.as_secs_f64()).bind(BATCH);
+            let batch = query.execute(&mut *connection).await?.rows_affected();
             removed += batch;
             if batch == 0 {
                 break;
@@ -101,8 +99,7 @@ async fn remove_unlocked(connection: &mut PgConnection, age: Duration) -> Result
     Ok(removed)
 }
 
-/// The same without passing over rows that somebody has locked: it waits for those, as long as a
-/// statement may wait.
+/// Waits for locked rows, within the limits of a statement.
 async fn remove_without_locks(
     connection: &mut PgConnection,
     age: Duration,
@@ -112,11 +109,8 @@ async fn remove_without_locks(
         "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(secs => $1)",
         "DELETE FROM user_creation_keys WHERE created_at < now() - make_interval(secs => $1)",
     ] {
-        removed += sqlx::query(sql)
-            .bind(age.as_secs_f64())
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
+        let query = sqlx::query(sql).bind(age.as_secs_f64());
+        removed += query.execute(&mut *connection).await?.rows_affected();
     }
     Ok(removed)
 }

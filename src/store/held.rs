@@ -1,16 +1,16 @@
-//! Users whose row somebody holds: their changes wait apart, without a session.
+//! Users whose row is held: their changes wait without a session.
 //!
-//! A row that stays locked for longer than a statement waits for it is *held*: by an open `psql`, a
-//! job that forgot to commit, a session of a host that vanished. Without this, each further change of
-//! that user would take a session and wait on it, until none is left for anybody else. So a user
-//! whose row was waited for in vain is marked. While the mark stands, changes of that user wait for
-//! its end, for [`WAIT_MAX`] at most from the first failure on, and are then refused as not applied.
+//! A row that stays locked for longer than the lock time-out of a statement is *held*: by an open
+//! `psql`, a job that forgot to commit, a session of a host that vanished. Each further change of that
+//! user would take a session and wait on it, until none is left for other users. So the first time-out
+//! marks the user. Changes of a marked user wait for the end of the mark, for at most [`WAIT_MAX`] from
+//! their first failure, and are then refused as not applied.
 //!
-//! One task per process looks at the rows of all marked users, ten times a second, in one statement
-//! that waits for nobody. It removes the mark when the row is free. A row that keeps changing hands
-//! is not held, only busy: where the version has changed since the last look, the mark goes as well.
+//! One task per process probes the rows of all marked users ten times a second, in one statement that
+//! waits for no lock. It removes the mark when the row is free. A row that keeps changing hands is not
+//! held, only busy: if the version has changed since the last probe, the mark is removed as well.
 //!
-//! Nothing rests on it for being exact. A mark that is wrong costs a wait or a session.
+//! Exactness does not depend on marks. A wrong mark costs a wait or a session.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,35 +25,34 @@ use super::error::{Failure, sqlstate};
 use super::sessions::Sessions;
 use crate::ledger::{ChangeError, UserId};
 
-/// How long a change waits for a row that somebody holds, from its first failure on. With what comes
-/// before and after, its answer takes five seconds.
+/// How long a change waits for a held row, from its first failure on. With the time before and after,
+/// its answer takes five seconds.
 pub const WAIT_MAX: Duration = Duration::from_millis(4_500);
 
-/// When the rows are looked at for the first time: soon, since most often somebody was only slow.
+/// The pause before the first probe: short, since most often the other transaction was only slow.
 pub const PROBE_FIRST: Duration = Duration::from_millis(20);
 
-/// How often the rows are looked at then.
+/// The pause before each further probe.
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A mark that nobody has waited for is forgotten after this time. A row that is free is found much
-/// sooner.
+/// A mark without waiting changes is removed after this time. A row that is free is found much sooner.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
-/// How many rows one look at all that are marked takes in.
+/// The most rows in one probe.
 pub const PROBE_ROWS_MAX: usize = 200;
 
-/// What a look says about a user's row. No news of a user means that there is no such user.
+/// A probed user's row. A user without one does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Probed {
     /// The user's number.
     pub id: i64,
     /// Counts the changes of the row.
     pub version: i64,
-    /// Nobody had locked it.
+    /// Whether it was unlocked.
     pub is_free: bool,
 }
 
-/// Looks which of the rows are locked, and waits for none of them. Its own locks end with it.
+/// Finds out which of the rows are locked, without waiting. Its own locks end with the statement.
 ///
 /// # Errors
 /// As the database says.
@@ -78,7 +77,7 @@ async fn probe_all(
     users: &[UserId],
 ) -> Result<Vec<Probed>, sqlx::Error> {
     let ids: Vec<i64> = users.iter().map(|user| user.get()).collect();
-    // To lock a row is to write, and to commit that waits for the disk and for a standby: not here.
+    // Locking a row is a write. Its commit would wait for the disk and for a standby without this.
     sqlx::query_as(
         r"
 WITH no_flush AS MATERIALIZED (
@@ -114,13 +113,13 @@ async fn probe_one(
         .await
 }
 
-/// The users that are marked. Clones share them.
+/// The marked users. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct HeldUsers(Arc<Marks>);
 
 #[derive(Debug, Default)]
 struct Marks {
-    /// How many there are, for those who pass: nearly always none.
+    /// The number of marks, readable without the lock: nearly always zero.
     count: AtomicUsize,
     state: Mutex<State>,
 }
@@ -128,16 +127,16 @@ struct Marks {
 #[derive(Debug, Default)]
 struct State {
     by_user: HashMap<UserId, Mark>,
-    /// A task looks after them.
+    /// Whether a task probes them.
     is_watched: bool,
 }
 
 #[derive(Debug)]
 struct Mark {
     since: Instant,
-    /// The version at the last look.
+    /// The version at the last probe.
     version: Option<i64>,
-    /// Dropped with the mark, which wakes all who wait for it.
+    /// Dropped with the mark, which wakes the waiting changes.
     end: watch::Sender<()>,
 }
 
@@ -145,7 +144,7 @@ struct Mark {
 #[derive(Debug)]
 pub struct RowWait {
     arrived: Instant,
-    /// When it first waited for the row itself, in vain.
+    /// When its own wait for the row first timed out.
     failed: Option<Instant>,
 }
 
@@ -155,14 +154,14 @@ impl RowWait {
         Self { arrived: Instant::now(), failed: None }
     }
 
-    /// How long the change has been under way.
+    /// The time since the change arrived.
     pub fn elapsed(&self) -> Duration {
         self.arrived.elapsed()
     }
 
-    /// Until when it waits for a mark that was set at that time. From its own first failure on, and
-    /// not for each mark anew; one that only met the mark has as long as who set it, so that those
-    /// who queue up behind one another are told at the same time.
+    /// The deadline for a mark that was set at that time. It counts from the change's own first failure,
+    /// not from each mark. A change that did not fail itself has the deadline of the change that set
+    /// the mark, so changes that queue behind each other are answered at the same time.
     fn deadline(&self, marked: Instant) -> Instant {
         self.failed.unwrap_or_else(|| marked.max(self.arrived)) + WAIT_MAX
     }
@@ -172,7 +171,7 @@ impl HeldUsers {
     /// Waits while the user is marked.
     ///
     /// # Errors
-    /// [`ChangeError::NotApplied`] when that takes too long.
+    /// [`ChangeError::NotApplied`] at the deadline.
     pub async fn wait_while_marked(&self, user: UserId, wait: &RowWait) -> Result<(), ChangeError> {
         while let Some((since, mut end)) = self.mark_of(user) {
             if timeout_at(wait.deadline(since), end.changed()).await.is_err() {
@@ -188,7 +187,7 @@ impl HeldUsers {
         self.mark_of(user).is_some()
     }
 
-    /// Marks a user whose row a change waited for in vain. The rows are probed through `reads`.
+    /// Marks a user after a change has timed out on its row. The rows are probed through `reads`.
     pub fn mark(&self, user: UserId, reads: &Sessions, wait: &mut RowWait) {
         let now = Instant::now();
         wait.failed.get_or_insert(now);
@@ -213,7 +212,7 @@ impl HeldUsers {
         self.lock().by_user.get(&user).map(|mark| (mark.since, mark.end.subscribe()))
     }
 
-    /// Looks at the rows until no user is marked any more.
+    /// Probes the rows until no user is marked.
     async fn watch(&self, reads: &Sessions) {
         let mut pause = PROBE_FIRST;
         loop {
@@ -229,11 +228,11 @@ impl HeldUsers {
                 });
                 match probing.await {
                     Ok(rows) => self.update(users, &rows),
-                    // Nothing is known, so nobody is kept waiting: they find out by themselves.
+                    // Nothing is known, so the changes make their own attempts.
                     Err(_) => self.remove(|_, _| true),
                 }
             }
-            // The last mark takes this task with it.
+            // The task ends with the last mark.
             let mut state = self.lock();
             if state.by_user.is_empty() {
                 state.is_watched = false;
@@ -244,16 +243,16 @@ impl HeldUsers {
 
     fn update(&self, users: &[UserId], rows: &[Probed]) {
         let rows: HashMap<i64, &Probed> = rows.iter().map(|row| (row.id, row)).collect();
-        let forgotten = Instant::now().checked_sub(FORGET_AFTER);
+        let oldest = Instant::now().checked_sub(FORGET_AFTER);
         self.remove(|user, mark| {
             if !users.contains(user) {
                 return false;
             }
             let Some(row) = rows.get(&user.get()) else { return true };
-            let was = mark.version.replace(row.version);
-            let is_busy = was.is_some_and(|version| version != row.version);
-            let is_wanted = mark.end.receiver_count() > 0
-                || forgotten.is_none_or(|forgotten| mark.since > forgotten);
+            let before = mark.version.replace(row.version);
+            let is_busy = before.is_some_and(|version| version != row.version);
+            let is_wanted =
+                mark.end.receiver_count() > 0 || oldest.is_none_or(|oldest| mark.since > oldest);
             row.is_free || is_busy || !is_wanted
         });
     }
@@ -276,13 +275,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_that_only_met_marks_waits_for_each_and_one_that_failed_does_not() {
+    async fn a_change_that_failed_itself_does_not_wait_for_each_mark_anew() {
         let began = Instant::now();
         let mut wait = RowWait::begin();
         assert_eq!(wait.deadline(began), began + WAIT_MAX);
         sleep(2 * WAIT_MAX).await;
         let marked = Instant::now();
-        assert_eq!(wait.deadline(marked), marked + WAIT_MAX, "it never waited for the row itself");
+        assert_eq!(wait.deadline(marked), marked + WAIT_MAX, "its own wait never timed out");
         assert_eq!(wait.deadline(began), began + WAIT_MAX, "as long as those in front of it");
         wait.failed = Some(began);
         assert_eq!(wait.deadline(marked), began + WAIT_MAX, "from its own first failure on");

@@ -1,10 +1,10 @@
-//! Everything that speaks to PostgreSQL, apart from the statements of the approaches.
+//! All access to PostgreSQL, apart from the statements of the approaches.
 //!
-//! - From a session to a fair pool of them: [`session`], [`pool`], [`sessions`].
-//! - What a failure of the database means: [`error`]; when it is attempted again: [`retry`].
+//! - Sessions and their fair pool: [`session`], [`pool`], [`sessions`].
+//! - The meaning of failures: [`error`]; bounded retries: [`retry`].
 //! - Rows that stay locked: [`held`].
-//! - What is stored: [`schema`], [`users`], [`history`], [`keys`], [`expiry`].
-//! - Whether the database takes changes: [`readiness`].
+//! - Tables and their statements: [`schema`], [`users`], [`history`], [`keys`], [`expiry`].
+//! - Whether the database accepts changes: [`readiness`].
 
 pub mod error;
 pub mod expiry;
@@ -29,36 +29,36 @@ use retry::Attempts;
 use session::{BoxFuture, Connector, SessionLimits};
 use sessions::Sessions;
 
-/// How many sessions there are and how long they may take.
+/// The number of sessions, and their time-outs.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolLimits {
     /// Sessions for changes, all opened at start.
     pub size: u32,
-    /// Further sessions, for what only reads.
+    /// Additional sessions, for reads.
     pub reads: u32,
     /// How long a change may wait for a session before it is refused as not applied.
     pub wait: Duration,
-    /// How long each of them may take.
+    /// The limits of each session.
     pub session: SessionLimits,
     /// How long to wait at start for a database that does not answer yet.
     pub connect: Duration,
 }
 
 impl PoolLimits {
-    /// On how many threads the sessions live. Each has at least two for changes, so that one user
+    /// The number of threads that have sessions. Each has at least two for changes, so that one user
     /// cannot have all of them, and one for reads.
     pub fn homes(&self, threads: u32) -> u32 {
         threads.min(self.size / 2).min(self.reads).max(1)
     }
 
-    /// The share of one home.
+    /// The limits of one of these threads, its share of the sessions.
     pub fn of_home(&self, number: u32, homes: u32) -> Self {
         let share = |all: u32| (all / homes + u32::from(number < all % homes)).max(1);
         Self { size: share(self.size), reads: share(self.reads), ..*self }
     }
 }
 
-/// The database, as one thread uses it. Clones share the sessions.
+/// One thread's access to the database. Clones share the sessions.
 #[derive(Clone, Debug)]
 pub struct Store {
     changes: Sessions,
@@ -91,7 +91,7 @@ impl Store {
         self.changes.perform(Some(user), work).await
     }
 
-    /// The sessions for what only reads.
+    /// The sessions for reads.
     pub fn reads(&self) -> &Sessions {
         &self.reads
     }
@@ -104,7 +104,7 @@ impl Store {
     /// A user as of now.
     ///
     /// # Errors
-    /// [`ChangeError::UserNotFound`], or what the database says.
+    /// [`ChangeError::UserNotFound`], or an error of the database.
     pub async fn user(&self, user: UserId) -> Result<users::User, ChangeError> {
         self.reads.read(Some(user), move |connection| Box::pin(users::read(connection, user))).await
     }
@@ -112,7 +112,7 @@ impl Store {
     /// Creates a user; with a key, at most once.
     ///
     /// # Errors
-    /// [`ChangeError::KeyReused`], or what the database says.
+    /// [`ChangeError::KeyReused`], or an error of the database.
     pub async fn create_user(
         &self,
         opening: Balance,
@@ -134,7 +134,7 @@ impl Store {
     /// At most `limit` entries of a user's journal, newest first, with versions below `before`.
     ///
     /// # Errors
-    /// [`ChangeError::UserNotFound`], or what the database says.
+    /// [`ChangeError::UserNotFound`], or an error of the database.
     pub async fn history(
         &self,
         user: UserId,
@@ -146,7 +146,7 @@ impl Store {
                 Box::pin(async move {
                     let entries = history::page(connection, user, before, limit).await?;
                     if entries.is_empty() {
-                        // No history, or no user?
+                        // An empty history, or an unknown user?
                         users::read(connection, user).await?;
                     }
                     Ok(entries)
@@ -155,7 +155,7 @@ impl Store {
             .await
     }
 
-    /// Waits for running work for `limit` at most, and closes all sessions.
+    /// Waits for running work, for at most `limit`, and closes all sessions.
     pub async fn close(&self, limit: Duration) {
         tokio::join!(self.changes.close(limit), self.reads.close(limit));
     }

@@ -1,12 +1,13 @@
 //! A pool of sessions that is fair between users.
 //!
-//! Whoever waits for a session waits in the line of its user, and the lines take turns. So ten
-//! thousand changes of one user delay a change of another by one turn and not by ten thousand. And
-//! one user has at most half of the sessions at a time: the other half goes on where a row of that
-//! user is held by somebody.
+//! Each user has a line of waiting requests, and places are granted to the lines round robin. So ten
+//! thousand changes of one user delay a change of another user by one place and not by ten thousand.
+//! And one user has at most half of the sessions at a time: where its row is held, the other half
+//! still serves the other users.
 //!
-//! The sessions belong to the runtime on which they are used (see [`Sessions`](super::sessions::Sessions)). They are
-//! opened at start; one that was lost is opened anew by whoever gets its place.
+//! The sessions belong to the runtime on which they are used (see
+//! [`Sessions`](super::sessions::Sessions)). They are opened at start. A lost session is replaced when
+//! its place is used next.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,23 +21,23 @@ use super::error::Failure;
 use super::session::{Connector, Session};
 use crate::ledger::UserId;
 
-/// How many may wait in all. Room for every HTTP connection; beyond it is somebody who hangs up and
-/// comes again.
+/// The most requests that wait. There is room for one of each HTTP connection; more come from clients
+/// that hang up and connect again.
 const WAITING_MAX: usize = 16_384;
 
-/// For whom a session is wanted; `None` for what concerns no one user.
-pub type Whose = Option<UserId>;
+/// The user that a session is used for; `None` for work that concerns no single user.
+pub type Owner = Option<UserId>;
 
-/// Why there is no session. Nothing was sent.
+/// Why a request got no place. Nothing was sent.
 #[derive(Debug, Error)]
-pub enum NoSession {
-    /// All of them were in use for too long.
+pub enum NoPlace {
+    /// All sessions were in use for too long.
     #[error("no database session was free in time")]
     TimedOut,
-    /// Too many wait already.
+    /// Too many requests wait already.
     #[error("too many wait for a database session")]
     TooMany,
-    /// The database lets nobody in.
+    /// The database accepts no session.
     #[error("no database session could be opened")]
     Unreachable,
     /// The service is stopping.
@@ -57,45 +58,47 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// Sessions that nobody uses. The last one in is the first one out, so it is the least rested.
+    /// Unused sessions. The last one in is the first one out, since it has rested for the shortest
+    /// time.
     idle: Vec<Session>,
-    /// Places that nobody has; a place is the right to one session.
+    /// The number of free places. A place is the right to one session.
     free: usize,
-    /// Sessions that are open, in use or idle.
+    /// The number of open sessions, in use or idle.
     open: usize,
-    lines: HashMap<Whose, Line>,
-    /// The lines that may get the next place, in turn: somebody waits, and the share is not used up.
-    turns: VecDeque<Whose>,
+    lines: HashMap<Owner, Line>,
+    /// The owners that may get the next place, round robin: their line is not empty, and their share is
+    /// not used up.
+    eligible: VecDeque<Owner>,
     waiting: usize,
     is_closed: bool,
 }
 
-/// Those who want a session for one user.
+/// The requests for one owner.
 #[derive(Debug, Default)]
 struct Line {
-    /// Places that it has.
+    /// The number of places in use.
     busy: usize,
     waiting: VecDeque<oneshot::Sender<Place>>,
-    in_turns: bool,
+    is_eligible: bool,
 }
 
 impl Pool {
-    /// A pool that opens its sessions as they are needed; see [`fill`](Self::fill).
+    /// A pool without sessions: it opens them on demand, or in [`fill`](Self::fill).
     pub fn new(connector: Connector, size: usize) -> Self {
         let state = State {
             idle: Vec::with_capacity(size),
             free: size,
             open: 0,
             lines: HashMap::new(),
-            turns: VecDeque::new(),
+            eligible: VecDeque::new(),
             waiting: 0,
             is_closed: false,
         };
         Self(Arc::new(Shared { connector, size, state: Mutex::new(state) }))
     }
 
-    /// Opens all sessions, one by one: a storm of connects on a Unix socket fails with `EAGAIN`, and
-    /// the first burst must not pay for them.
+    /// Opens all sessions, so that the first burst does not pay for it. One by one, since a storm of
+    /// connects on a Unix socket fails with `EAGAIN`.
     ///
     /// # Errors
     /// As the database says.
@@ -109,34 +112,33 @@ impl Pool {
         Ok(())
     }
 
-    /// A session for `whose`, within `wait`.
+    /// A session for `owner`, within `wait`.
     ///
     /// # Errors
-    /// [`Failure::NotSent`] where none was free in time and [`Failure::Unreachable`] where none can
-    /// be opened.
-    pub async fn lease(&self, whose: Whose, wait: Duration) -> Result<Lease, Failure> {
-        let place = self.place(whose, wait).await.map_err(|none| match none {
-            NoSession::Unreachable => Failure::Unreachable(none.into()),
-            _ => Failure::NotSent(none.into()),
+    /// [`Failure::NotSent`] if none was free in time, [`Failure::Unreachable`] if none can be opened.
+    pub async fn lease(&self, owner: Owner, wait: Duration) -> Result<Lease, Failure> {
+        let place = self.place(owner, wait).await.map_err(|reason| match reason {
+            NoPlace::Unreachable => Failure::Unreachable(reason.into()),
+            _ => Failure::NotSent(reason.into()),
         })?;
-        self.enter(place).await
+        self.occupy(place).await
     }
 
-    async fn place(&self, whose: Whose, wait: Duration) -> Result<Place, NoSession> {
-        let granted = match self.0.ask(whose)? {
-            Asked::Place(place) => return Ok(place),
-            Asked::Wait(granted) => granted,
+    async fn place(&self, owner: Owner, wait: Duration) -> Result<Place, NoPlace> {
+        let granted = match self.0.request(owner)? {
+            Requested::Granted(place) => return Ok(place),
+            Requested::Queued(granted) => granted,
         };
         match timeout(wait, granted).await {
             Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) if self.0.lock().is_closed => Err(NoSession::Closed),
-            Ok(Err(_)) => Err(NoSession::Unreachable),
-            Err(_) => Err(NoSession::TimedOut),
+            Ok(Err(_)) if self.0.lock().is_closed => Err(NoPlace::Closed),
+            Ok(Err(_)) => Err(NoPlace::Unreachable),
+            Err(_) => Err(NoPlace::TimedOut),
         }
     }
 
-    /// From a place to a session: one that rests and is still there, or a new one.
-    async fn enter(&self, place: Place) -> Result<Lease, Failure> {
+    /// Takes an idle session that still works, or opens one.
+    async fn occupy(&self, place: Place) -> Result<Lease, Failure> {
         let mut lease = Lease { session: None, is_open: false, place };
         let idle = self.0.lock().idle.pop();
         if let Some(mut session) = idle {
@@ -156,23 +158,23 @@ impl Pool {
                 Ok(lease)
             }
             Err(error) => {
-                // Nobody else would fare better, and each attempt may take long.
-                let turned_away = self.0.lock().turn_away_if_none_is_open();
-                drop(turned_away);
+                // The waiting requests would fail as well, and each attempt may take long.
+                let rejected = self.0.lock().reject_waiting_if_none_is_open();
+                drop(rejected);
                 Err(Failure::Unreachable(error.into()))
             }
         }
     }
 
-    /// Lets nobody in any more, waits for `limit` at most until all places are free again, and
-    /// closes all sessions that are idle then. Those that are still in use end with their work.
+    /// Grants no more places, waits until all places are free, for at most `limit`, and closes the idle
+    /// sessions. A session that is still in use is closed after its work.
     pub async fn close(&self, limit: Duration) {
-        /// How often to look; this happens once.
+        /// How often the places are counted. A pool is closed only once.
         const STEP: Duration = Duration::from_millis(5);
-        let turned_away = self.0.lock().close();
-        drop(turned_away);
-        let give_up = Instant::now() + limit;
-        while self.0.lock().free < self.0.size && Instant::now() < give_up {
+        let rejected = self.0.lock().close();
+        drop(rejected);
+        let deadline = Instant::now() + limit;
+        while self.0.lock().free < self.0.size && Instant::now() < deadline {
             sleep(STEP).await;
         }
         let idle = std::mem::take(&mut self.0.lock().idle);
@@ -180,9 +182,9 @@ impl Pool {
     }
 }
 
-enum Asked {
-    Place(Place),
-    Wait(oneshot::Receiver<Place>),
+enum Requested {
+    Granted(Place),
+    Queued(oneshot::Receiver<Place>),
 }
 
 impl Shared {
@@ -191,125 +193,125 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many places one line may have.
-    fn share(&self, whose: Whose) -> usize {
-        if whose.is_some() { (self.size / 2).max(1) } else { self.size }
+    /// How many places an owner may have.
+    fn share(&self, owner: Owner) -> usize {
+        if owner.is_some() { (self.size / 2).max(1) } else { self.size }
     }
 
-    fn ask(self: &Arc<Self>, whose: Whose) -> Result<Asked, NoSession> {
-        let share = self.share(whose);
+    fn request(self: &Arc<Self>, owner: Owner) -> Result<Requested, NoPlace> {
+        let share = self.share(owner);
         let mut state = self.lock();
         let state = &mut *state;
         if state.is_closed {
-            return Err(NoSession::Closed);
+            return Err(NoPlace::Closed);
         }
-        let line = state.lines.entry(whose).or_default();
-        let may_enter = line.busy < share;
-        if state.free > 0 && may_enter && line.waiting.is_empty() {
+        let line = state.lines.entry(owner).or_default();
+        let has_share = line.busy < share;
+        if state.free > 0 && has_share && line.waiting.is_empty() {
             line.busy += 1;
             state.free -= 1;
-            return Ok(Asked::Place(Place { pool: Some(Arc::clone(self)), whose }));
+            return Ok(Requested::Granted(Place { pool: Some(Arc::clone(self)), owner }));
         }
         if state.waiting >= WAITING_MAX {
-            state.forget_if_empty(whose);
-            return Err(NoSession::TooMany);
+            state.remove_line_if_empty(owner);
+            return Err(NoPlace::TooMany);
         }
         let (grant, granted) = oneshot::channel();
         line.waiting.push_back(grant);
         state.waiting += 1;
-        if may_enter && !line.in_turns {
-            line.in_turns = true;
-            state.turns.push_back(whose);
+        if has_share && !line.is_eligible {
+            line.is_eligible = true;
+            state.eligible.push_back(owner);
         }
-        Ok(Asked::Wait(granted))
+        Ok(Requested::Queued(granted))
     }
 
-    /// A place comes back, and goes to whoever's turn it is.
-    fn free(self: &Arc<Self>, whose: Whose) {
+    /// Takes a place back and grants it to the next eligible owner.
+    fn release(self: &Arc<Self>, owner: Owner) {
         let mut state = self.lock();
         let state = &mut *state;
         state.free += 1;
-        if let Some(line) = state.lines.get_mut(&whose) {
+        if let Some(line) = state.lines.get_mut(&owner) {
             line.busy -= 1;
-            if !line.waiting.is_empty() && !line.in_turns {
-                line.in_turns = true;
-                state.turns.push_back(whose);
+            if !line.waiting.is_empty() && !line.is_eligible {
+                line.is_eligible = true;
+                state.eligible.push_back(owner);
             }
         }
-        state.forget_if_empty(whose);
+        state.remove_line_if_empty(owner);
         while state.free > 0
-            && let Some(next) = state.turns.pop_front()
+            && let Some(next) = state.eligible.pop_front()
         {
             self.grant(state, next);
         }
     }
 
-    /// Gives a place to the first of a line who still waits.
-    fn grant(self: &Arc<Self>, state: &mut State, whose: Whose) {
-        let share = self.share(whose);
-        let Some(line) = state.lines.get_mut(&whose) else { return };
-        line.in_turns = false;
+    /// Grants a place to the first request of a line that still waits.
+    fn grant(self: &Arc<Self>, state: &mut State, owner: Owner) {
+        let share = self.share(owner);
+        let Some(line) = state.lines.get_mut(&owner) else { return };
+        line.is_eligible = false;
         while let Some(grant) = line.waiting.pop_front() {
             state.waiting -= 1;
-            match grant.send(Place { pool: Some(Arc::clone(self)), whose }) {
+            match grant.send(Place { pool: Some(Arc::clone(self)), owner }) {
                 Ok(()) => {
                     line.busy += 1;
                     state.free -= 1;
                     break;
                 }
-                // Nobody waits there any more. This place was never taken.
+                // The request has timed out, and this place was never in use.
                 Err(mut place) => place.pool = None,
             }
         }
         if line.busy < share && !line.waiting.is_empty() {
-            line.in_turns = true;
-            state.turns.push_back(whose);
+            line.is_eligible = true;
+            state.eligible.push_back(owner);
         }
-        state.forget_if_empty(whose);
+        state.remove_line_if_empty(owner);
     }
 }
 
 impl State {
-    fn forget_if_empty(&mut self, whose: Whose) {
-        if self.lines.get(&whose).is_some_and(|line| line.busy == 0 && line.waiting.is_empty()) {
-            self.lines.remove(&whose);
+    fn remove_line_if_empty(&mut self, owner: Owner) {
+        if self.lines.get(&owner).is_some_and(|line| line.busy == 0 && line.waiting.is_empty()) {
+            self.lines.remove(&owner);
         }
     }
 
-    /// All who wait, where no session is open. To be dropped without the lock.
-    fn turn_away_if_none_is_open(&mut self) -> Vec<oneshot::Sender<Place>> {
-        if self.open > 0 { Vec::new() } else { self.turn_away() }
+    /// Rejects all waiting requests if no session is open. Drop the result without the lock.
+    fn reject_waiting_if_none_is_open(&mut self) -> Vec<oneshot::Sender<Place>> {
+        if self.open > 0 { Vec::new() } else { self.reject_waiting() }
     }
 
     fn close(&mut self) -> Vec<oneshot::Sender<Place>> {
         self.is_closed = true;
-        self.turn_away()
+        self.reject_waiting()
     }
 
-    fn turn_away(&mut self) -> Vec<oneshot::Sender<Place>> {
+    fn reject_waiting(&mut self) -> Vec<oneshot::Sender<Place>> {
         self.waiting = 0;
-        self.turns.clear();
-        let mut turned_away = Vec::new();
+        self.eligible.clear();
+        let mut rejected = Vec::new();
         self.lines.retain(|_, line| {
-            line.in_turns = false;
-            turned_away.extend(line.waiting.drain(..));
+            line.is_eligible = false;
+            rejected.extend(line.waiting.drain(..));
             line.busy > 0
         });
-        turned_away
+        rejected
     }
 }
 
-/// The right to one session of the pool, until it is dropped.
+/// The right to one session, until it is dropped.
 #[derive(Debug)]
 struct Place {
     pool: Option<Arc<Shared>>,
-    whose: Whose,
+    owner: Owner,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
-            pool.free(self.whose);
+            pool.release(self.owner);
         }
     }
 }
@@ -319,25 +321,25 @@ impl Drop for Place {
 #[derive(Debug)]
 pub struct Lease {
     session: Option<Session>,
-    /// It counts among those that are open.
+    /// Whether the pool counts it as open.
     is_open: bool,
     place: Place,
 }
 
 impl Lease {
-    /// The session, to be put back after its work. There is one the first time.
+    /// The session, to be put back after its work. The first call returns one.
     pub fn take(&mut self) -> Option<Session> {
         self.session.take()
     }
 
-    /// Gives the place back; with the session, if it is still of use.
+    /// Gives the place back, with the session if it can be used again.
     pub fn put_back(mut self, session: Option<Session>) {
         self.session = session;
     }
 }
 
 impl Drop for Lease {
-    /// The place follows by itself, and finds the session idle.
+    /// Returns the session before the place is dropped, so the next lease finds it idle.
     fn drop(&mut self) {
         let Some(pool) = self.place.pool.as_ref().filter(|_| self.is_open) else { return };
         let mut state = pool.lock();
@@ -357,32 +359,32 @@ mod tests {
     use crate::store::session::SessionLimits;
 
     const LONG: Duration = Duration::from_secs(60);
-    const A: Whose = UserId::new(1);
-    const B: Whose = UserId::new(2);
+    const A: Owner = UserId::new(1);
+    const B: Owner = UserId::new(2);
 
-    /// Places only: nobody enters, so nothing is opened.
+    /// A pool of which only places are used, so no session is opened.
     fn pool(size: usize) -> Pool {
         let limits = SessionLimits { answer: LONG, lock_wait: LONG };
         Pool::new(Connector::new(PgConnectOptions::new_without_pgpass(), limits), size)
     }
 
-    /// Asks for places in this order, and tells in which order they are given out, one at a time.
+    /// Requests places in this order, and returns the order in which they are granted, one at a time.
     async fn order_of(
         pool: &Pool,
         first: Place,
-        wanted: &'static [(&'static str, Whose)],
+        wanted: &'static [(&'static str, Owner)],
     ) -> String {
-        let (told, mut order) = tokio::sync::mpsc::channel(wanted.len());
-        for (name, whose) in wanted {
-            let (pool, told, whose) = (pool.clone(), told.clone(), *whose);
+        let (granted, mut order) = tokio::sync::mpsc::channel(wanted.len());
+        for (name, owner) in wanted {
+            let (pool, granted, owner) = (pool.clone(), granted.clone(), *owner);
             tokio::spawn(async move {
-                let place = pool.place(whose, LONG).await.unwrap();
-                told.send(*name).await.unwrap();
+                let place = pool.place(owner, LONG).await.unwrap();
+                granted.send(*name).await.unwrap();
                 drop(place);
             });
             tokio::task::yield_now().await;
         }
-        drop((told, first));
+        drop((granted, first));
         let mut names = String::new();
         while let Some(name) = order.recv().await {
             names += name;
@@ -391,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn users_take_turns_and_within_a_user_the_first_comes_first() {
+    async fn users_are_served_round_robin_and_a_user_in_order_of_arrival() {
         let pool = pool(1);
         let place = pool.place(None, LONG).await.unwrap();
         let order = order_of(
@@ -405,13 +407,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_user_has_half_of_the_places_at_most() {
+    async fn one_user_has_at_most_half_of_the_places() {
         let pool = pool(4);
         let _first = pool.place(A, LONG).await.unwrap();
         let second = pool.place(A, LONG).await.unwrap();
         assert!(pool.place(A, LONG).now_or_never().is_none(), "a third has to wait");
         let _other = pool.place(B, LONG).now_or_never().expect("the rest is for others").unwrap();
-        let _no_one = pool.place(None, LONG).now_or_never().expect("and for no one user").unwrap();
+        let _no_one =
+            pool.place(None, LONG).now_or_never().expect("and for work of no single user").unwrap();
         drop(second);
         let again = pool.place(A, LONG).now_or_never();
         assert!(again.is_some_and(|place| place.is_ok()), "its share is free again");
@@ -421,15 +424,15 @@ mod tests {
     async fn a_wait_is_bounded_and_takes_no_place_with_it() {
         let pool = pool(1);
         let place = pool.place(A, LONG).await.unwrap();
-        assert!(matches!(pool.place(B, LONG).await, Err(NoSession::TimedOut)));
-        assert!(pool.place(B, LONG).now_or_never().is_none(), "one that is given up at once");
+        assert!(matches!(pool.place(B, LONG).await, Err(NoPlace::TimedOut)));
+        assert!(pool.place(B, LONG).now_or_never().is_none(), "a request that is dropped at once");
         drop(place);
-        assert!(pool.place(B, LONG).now_or_never().is_some(), "nobody took it who is gone");
+        assert!(pool.place(B, LONG).now_or_never().is_some(), "no request that is gone took it");
         assert_eq!(pool.0.lock().free, 1);
     }
 
     #[tokio::test]
-    async fn who_waits_when_it_closes_is_told_so_and_nobody_comes_after() {
+    async fn closing_rejects_waiting_requests_and_later_ones() {
         let pool = pool(1);
         let place = pool.place(A, LONG).await.unwrap();
         let waiting = tokio::spawn({
@@ -441,9 +444,9 @@ mod tests {
             let pool = pool.clone();
             async move { pool.close(LONG).await }
         });
-        assert!(matches!(waiting.await.unwrap(), Err(NoSession::Closed)));
-        assert!(matches!(pool.place(A, LONG).await, Err(NoSession::Closed)));
-        assert!(!closing.is_finished(), "it waits for the one that is out");
+        assert!(matches!(waiting.await.unwrap(), Err(NoPlace::Closed)));
+        assert!(matches!(pool.place(A, LONG).await, Err(NoPlace::Closed)));
+        assert!(!closing.is_finished(), "it waits for the place in use");
         drop(place);
         closing.await.unwrap();
     }

@@ -1,7 +1,7 @@
-//! Whether the database takes changes, for `GET /readyz`.
+//! Whether the database accepts changes, for `GET /readyz`.
 //!
-//! On a session of its own: behind a burst in the pool an instance would be called unready just
-//! because it is busy. And one check serves all who ask at the same time.
+//! The check has a session of its own: in the pool it would queue behind a burst, and a busy instance
+//! would seem unready. Simultaneous requests share one check.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,24 +14,24 @@ use tokio::time::{Instant, timeout};
 use super::error::Failure;
 use super::session::{Connector, Session};
 
-/// A database that takes longer than this for nothing at all is not ready for anything.
+/// The time-out of a check. It costs the database nothing, so a slower one is not ready.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// An answer is as good as a new one for so long.
+/// How long a result is reused.
 const FRESH: Duration = Duration::from_millis(50);
 
-/// The one who looks. Clones share it.
+/// The readiness check. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     home: Handle,
-    watch: Arc<Mutex<Watch>>,
+    checker: Arc<Mutex<Checker>>,
 }
 
 #[derive(Debug)]
-struct Watch {
+struct Checker {
     connector: Connector,
     session: Option<Session>,
-    /// A session on its way. It may take longer than anybody waits for this answer.
+    /// A session that is being opened, which may take longer than one check.
     opening: Option<JoinHandle<Result<Session, sqlx::Error>>>,
     last: Option<(Instant, bool)>,
 }
@@ -39,33 +39,33 @@ struct Watch {
 impl Readiness {
     /// Its session lives on the current runtime.
     pub fn new(connector: Connector) -> Self {
-        let watch = Watch { connector, session: None, opening: None, last: None };
-        Self { home: Handle::current(), watch: Arc::new(Mutex::new(watch)) }
+        let checker = Checker { connector, session: None, opening: None, last: None };
+        Self { home: Handle::current(), checker: Arc::new(Mutex::new(checker)) }
     }
 
-    /// Whether the database answers, and is not read-only. At most some seconds.
+    /// Whether the database answers and is not read-only. Takes a few seconds at most.
     pub async fn check(&self) -> bool {
-        let watch = Arc::clone(&self.watch);
-        let checking = self.home.spawn(async move { watch.lock().await.check().await });
-        // Those before this one in the queue each find the answer of the one before them.
+        let checker = Arc::clone(&self.checker);
+        let checking = self.home.spawn(async move { checker.lock().await.check().await });
+        // Twice: a running check may come first. The queued ones reuse its result.
         matches!(timeout(2 * LIMIT, checking).await, Ok(Ok(true)))
     }
 }
 
-impl Watch {
+impl Checker {
     async fn check(&mut self) -> bool {
-        if let Some((at, answer)) = self.last
+        if let Some((at, accepts_changes)) = self.last
             && at.elapsed() < FRESH
         {
-            return answer;
+            return accepts_changes;
         }
-        let answer = timeout(LIMIT, self.ask()).await.unwrap_or(false);
-        self.last = Some((Instant::now(), answer));
-        answer
+        let accepts_changes = timeout(LIMIT, self.query()).await.unwrap_or(false);
+        self.last = Some((Instant::now(), accepts_changes));
+        accepts_changes
     }
 
-    /// Whoever drops this future drops the session with it, but not one that is on its way.
-    async fn ask(&mut self) -> bool {
+    /// Dropping the future closes the session in use, but not one that is being opened.
+    async fn query(&mut self) -> bool {
         let rested = match self.session.take() {
             Some(mut session) => session.check().await.is_ok().then_some(session),
             None => None,
@@ -93,10 +93,10 @@ impl Watch {
                 })
             })
             .await;
-        let takes_changes = answer.unwrap_or(false);
-        if takes_changes && let Some(spent) = spent {
+        let accepts_changes = answer.unwrap_or(false);
+        if accepts_changes && let Some(spent) = spent {
             self.session = spent.recover().await;
         }
-        takes_changes
+        accepts_changes
     }
 }

@@ -1,21 +1,21 @@
-//! The one bounded retry, with jitter.
+//! Bounded retries with jitter.
 //!
-//! Only what PostgreSQL has rolled back in full is attempted again: a lost race, a deadlock, a key
-//! that somebody else used in the meantime. The caller re-runs the whole transaction, never a part.
-//! The bound is a time and not a number: how many attempts fit into it depends on the disk.
+//! Only transactions that PostgreSQL has rolled back in full are retried: after a lost race, a deadlock,
+//! or a key that a concurrent request used first. The caller re-runs the whole transaction, never a
+//! part. The bound is a time and not a number of attempts, since the disk decides how many fit into it.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// For how long, and how long to wait in between.
+/// How long attempts are made, and the pauses between them.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// No further attempt begins after this time.
     pub limit: Duration,
     /// The longest pause before the second attempt; it doubles with each further one.
     pub pause: Duration,
-    /// Where the doubling ends.
+    /// The longest pause at all.
     pub pause_max: Duration,
 }
 
@@ -32,7 +32,7 @@ impl Attempts {
         Self { policy, began: Instant::now(), made: 0 }
     }
 
-    /// Pauses, and tells whether there is time for another attempt.
+    /// Pauses and returns true if there is time for another attempt.
     pub(crate) async fn again(&mut self) -> bool {
         self.made = self.made.saturating_add(1);
         if self.began.elapsed() >= self.policy.limit {
@@ -42,8 +42,7 @@ impl Attempts {
         true
     }
 
-    /// Anything between nothing and the doubled pause, so that those who lost to each other do not
-    /// meet again.
+    /// A random part of the doubled pause, so that competitors do not collide again.
     fn pause(&self) -> Duration {
         let doubled = self.policy.pause.saturating_mul(1 << self.made.min(16).saturating_sub(1));
         doubled.min(self.policy.pause_max).mul_f64(fastrand::f64())
@@ -61,7 +60,7 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn attempts_go_on_until_their_time_is_over_and_no_longer() {
+    async fn attempts_continue_until_the_limit_and_no_longer() {
         let began = Instant::now();
         let mut attempts = Attempts::new(POLICY);
         let mut made = 0;
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_but_not_beyond_their_end() {
+    fn pauses_are_bounded() {
         for made in [1, 2, 3, 40, u32::MAX] {
             let attempts = Attempts { policy: POLICY, began: Instant::now(), made };
             assert!(attempts.pause() <= POLICY.pause_max, "{made}");

@@ -1,4 +1,4 @@
-//! The schema: brought up to date at start, on a connection without the limits of requests.
+//! The schema: migrated at start, on a connection without the limits of requests.
 
 use std::io;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::users;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// How often a database that does not answer yet is tried again at start.
+/// The pause between attempts to connect to a database that is starting.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// The database did not come up, or is not what it has to be. One line each.
+/// The database is unavailable or unsuitable. Each message is one line.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// It did not answer in time, or refused the service.
@@ -33,18 +33,18 @@ pub enum StoreError {
     Seed(#[source] sqlx::Error),
 }
 
-/// Brings the schema up to date and creates user 1 where there is none. Waits for `patience` for a
-/// database that is still starting. Safe to run from several instances at once: one migrates and
-/// the others wait for it, however long it takes. Never changes a balance that exists.
+/// Migrates the schema and creates user 1 if it does not exist. Waits for at most `patience` for a
+/// database that is starting. Several instances may run it at once: one migrates, and the others wait
+/// for it without a time-out. Never changes an existing balance.
 ///
 /// # Errors
-/// What is wrong, in one line. A migration that failed has changed nothing.
+/// A failed migration has changed nothing.
 pub async fn prepare(connector: &Connector, patience: Duration) -> Result<(), StoreError> {
     let mut connection = connect(connector, patience).await?;
     MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)?;
     users::seed(&mut connection).await.map_err(StoreError::Seed)?;
     warn_if_not_durable(&mut connection).await.map_err(StoreError::Connect)?;
-    // What there was to do is done; a connection that does not close in order changes nothing.
+    // All work is committed, so an error here does not matter.
     let _ = connection.close().await;
     Ok(())
 }
@@ -63,9 +63,9 @@ async fn connect(connector: &Connector, patience: Duration) -> Result<PgConnecti
     }
 }
 
-/// Errors that a database shows while it comes up: nobody listens yet, the socket file is not there
-/// yet, the connection is closed again, or it says so. Anything else, such as a refusal of TLS, is
-/// there to stay.
+/// Whether a starting database causes such an error: the port or the socket file does not exist yet,
+/// the connection is closed at once, or the server says so. Other errors, such as a refusal of TLS,
+/// are permanent.
 fn is_starting(error: &sqlx::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable,
@@ -89,8 +89,9 @@ fn is_starting(error: &sqlx::Error) -> bool {
 
 async fn warn_if_not_durable(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let off: Vec<String> = sqlx::query_scalar(
-        "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') \
-         AND setting = 'off'",
+        r"
+SELECT name FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'",
     )
     .fetch_all(connection)
     .await?;
@@ -105,11 +106,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_not_taken_for_a_start() {
+    fn a_refusal_does_not_count_as_starting() {
         let io = |kind| sqlx::Error::Io(io::Error::from(kind));
         assert!(is_starting(&io(io::ErrorKind::ConnectionRefused)));
         assert!(is_starting(&io(io::ErrorKind::NotFound)));
-        // A certificate that does not fit comes as this.
+        // For example a certificate that does not match.
         assert!(!is_starting(&io(io::ErrorKind::InvalidData)));
         assert!(!is_starting(&sqlx::Error::Tls("server does not support TLS".into())));
     }

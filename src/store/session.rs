@@ -1,14 +1,13 @@
-//! Sessions: connections to the database that are never awaited for ever.
+//! Sessions: database connections with time-outs.
 //!
-//! A session that was silent for longer than its limit is closed, not waited for: a firewall that
-//! forgot it or a host that vanished never answers. One that rested is asked whether it is still
-//! there before it is used. And one whose failure leaves its state in doubt is never used again,
-//! see [`Failure::costs_session`].
+//! A session that is silent for longer than its limit is closed: a firewall that forgot it or a host
+//! that vanished never answers. A session that has rested is checked before it is used. One whose
+//! failure leaves its state in doubt is never used again, see [`Failure::costs_session`].
 //!
-//! The server is told to watch its side as well. It probes the connection (`tcp_keepalives_*`),
-//! bounds how long sent data may stay unacknowledged (`tcp_user_timeout`) and looks during a
-//! statement whether the client is still there (`client_connection_check_interval`). So when this
-//! process or its host vanishes, its locks are gone within half a minute.
+//! The server watches its side as well. It sends keepalives (`tcp_keepalives_*`), bounds how long sent
+//! data may stay unacknowledged (`tcp_user_timeout`) and checks during a statement that the client is
+//! still connected (`client_connection_check_interval`). So when this process or its host vanishes, its
+//! locks are gone within half a minute.
 
 use std::io;
 use std::sync::Arc;
@@ -24,25 +23,25 @@ use super::error::Failure;
 /// A boxed future that borrows for as long as it runs.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A session that rested for longer may have been closed meanwhile, which on TCP shows only after a
-/// statement was sent. So it is asked first. A busy one is not: the question is a round trip, a
-/// tenth of the throughput of an exhausted account.
+/// A session that has rested for longer is checked first: it may have been closed, which TCP reports
+/// only after a statement was sent. A busy one is not checked: the round trip costs a tenth of the
+/// throughput of an exhausted account.
 const REST_MAX: Duration = Duration::from_secs(1);
 
-/// A session that takes longer than this to answer a question that costs nothing is closed.
+/// The time-out of a check. It costs the server nothing, so a slower session is closed.
 const PING_MAX: Duration = Duration::from_secs(1);
 
-/// How long the end of a session may take; a server that does not take it is left alone.
+/// How long closing a session may take. After that the connection is dropped.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
-/// How long a session may take.
+/// The time-outs of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
-    /// How long it may be silent before it is given up: for the opening, TLS and authentication
-    /// included, and for each piece of work. The outcome of a change that was sent is unknown then.
+    /// How long it may take to open, with TLS and authentication, and for each piece of work. Then it is
+    /// closed, and the outcome of a change that was sent is unknown.
     pub answer: Duration,
-    /// How long a statement waits for a row that somebody else has locked. Then its change waits
-    /// apart, without a session (`store/held.rs`), so that held rows do not take all sessions.
+    /// How long a statement waits for a locked row. Then its change waits without a session
+    /// (`store/held.rs`), so that held rows do not take all sessions.
     pub lock_wait: Duration,
 }
 
@@ -54,7 +53,7 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Opens nothing yet.
+    /// Does not connect yet.
     pub fn new(options: PgConnectOptions, limits: SessionLimits) -> Self {
         Self { options: Arc::new(options.application_name("plimsoll")), limits }
     }
@@ -77,18 +76,19 @@ impl Connector {
         .await
     }
 
-    /// A bare connection without any limit, for what may take long and is no request.
+    /// Opens a connection without limits, for long work that no request waits for.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_without_limits(&self) -> Result<PgConnection, sqlx::Error> {
         within(self.limits.answer, async {
             let mut connection = PgConnection::connect_with(&self.options).await?;
-            // The defaults, unless the role or the database has others.
+            // The role or the database may have other defaults.
             sqlx::query(
-                "SELECT set_config('statement_timeout', '0', false), \
-                        set_config('lock_timeout', '0', false), \
-                        set_config('idle_in_transaction_session_timeout', '0', false)",
+                r"
+SELECT set_config('statement_timeout', '0', false),
+       set_config('lock_timeout', '0', false),
+       set_config('idle_in_transaction_session_timeout', '0', false)",
             )
             .persistent(false)
             .execute(&mut connection)
@@ -107,10 +107,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Makes sure that it is still there, where it rested.
+    /// Checks a session that has rested.
     ///
     /// # Errors
-    /// It has to be replaced; nothing was sent.
+    /// The session has to be replaced. Nothing was sent.
     pub async fn check(&mut self) -> Result<(), sqlx::Error> {
         if self.used.elapsed() <= REST_MAX {
             return Ok(());
@@ -118,11 +118,10 @@ impl Session {
         self.ping().await
     }
 
-    /// Runs `work` for `limit` at most. Returns the session as well where it may be used again,
-    /// after [`Spent::recover`]; dropping it closes it.
+    /// Runs `work` for at most `limit`. Returns its result, and the session if it may be used again
+    /// after [`Spent::recover`].
     ///
-    /// Dropping the future closes the session in the middle of its work, which the database then
-    /// ends by itself.
+    /// Dropping the future closes the session during its work, which the database then ends by itself.
     pub async fn run<T, W>(
         mut self,
         limit: Duration,
@@ -131,24 +130,22 @@ impl Session {
     where
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Failure>>,
     {
-        let ended = timeout(limit, work(&mut self.connection)).await;
-        self.after(ended)
+        let result = timeout(limit, work(&mut self.connection)).await;
+        self.after(result)
     }
 
-    /// The connection, for work whose end is passed on to [`after`](Self::after): what [`run`]
-    /// does, for work that borrows.
-    ///
-    /// [`run`]: Self::run
+    /// The connection, for work that borrows and so cannot use [`run`](Self::run). Pass its result to
+    /// [`after`](Self::after).
     pub fn connection(&mut self) -> &mut PgConnection {
         &mut self.connection
     }
 
-    /// The end of the work, and the session where it may be used again.
+    /// The result of the work, and the session if it may be used again.
     pub fn after<T>(
         mut self,
-        ended: Result<Result<T, Failure>, Elapsed>,
+        result: Result<Result<T, Failure>, Elapsed>,
     ) -> (Result<T, Failure>, Option<Spent>) {
-        match ended {
+        match result {
             Err(elapsed) => (Err(Failure::Unknown(elapsed.into())), None),
             Ok(Err(failure)) if failure.costs_session() => (Err(failure), None),
             Ok(result) => {
@@ -158,9 +155,9 @@ impl Session {
         }
     }
 
-    /// Says goodbye to the server, so that it need not find out.
+    /// Closes the session and notifies the server.
     pub async fn close(self) {
-        // A connection that does not close in order is closed all the same.
+        // After an error the connection is dropped, which closes it as well.
         let _ = within(CLOSE_MAX, self.connection.close()).await;
     }
 
@@ -171,21 +168,20 @@ impl Session {
     }
 }
 
-/// A session right after its work.
+/// A session right after its work. Dropping it closes the session.
 #[derive(Debug)]
 pub struct Spent(Session);
 
 impl Spent {
-    /// Ends what the work has left open, a transaction that failed half-way: until then it holds
-    /// its locks. Costs nothing where nothing is open. `None` where the session is of no more use.
+    /// Finishes the rollback of a transaction that the work has dropped, which still holds its locks.
+    /// Costs nothing otherwise. `None` if the session cannot be used again.
     pub async fn recover(self) -> Option<Session> {
         let Self(mut session) = self;
         let connection = &session.connection;
-        // A transaction that was dropped has its rollback queued, but not sent.
-        let is_open = PgTransactionManager::get_transaction_depth(connection) > 0;
-        if is_open {
+        if PgTransactionManager::get_transaction_depth(connection) > 0 {
             return None;
         }
+        // The rollback is queued, but not sent.
         if connection.should_flush() && session.ping().await.is_err() {
             return None;
         }
@@ -193,7 +189,7 @@ impl Spent {
     }
 }
 
-/// Runs something of the database's within a time.
+/// Fails with [`io::ErrorKind::TimedOut`] after `limit`.
 async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
@@ -203,24 +199,25 @@ async fn within<T>(
         .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }
 
-/// PostgreSQL itself gives up what takes too long: an error, and so a clean "not applied", before
-/// the service would have to say "unknown". Durability is not left to the server's default.
+/// PostgreSQL times out before the service does: its error is a clean "not applied" instead of an
+/// "unknown". Durability does not depend on the server's default.
 async fn set_limits(
     connection: &mut PgConnection,
     SessionLimits { answer, lock_wait }: SessionLimits,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "SELECT set_config('statement_timeout', $1, false), \
-                set_config('lock_timeout', $2, false), \
-                set_config('idle_in_transaction_session_timeout', $3, false), \
-                set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
-                    WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false), \
-                set_config('tcp_keepalives_idle', '10', false), \
-                set_config('tcp_keepalives_interval', '5', false), \
-                set_config('tcp_keepalives_count', '3', false), \
-                set_config('tcp_user_timeout', '25s', false), \
-                (SELECT set_config(name, '1s', false) FROM pg_settings \
-                 WHERE name = 'client_connection_check_interval' AND version() LIKE '%linux%')",
+        r"
+SELECT set_config('statement_timeout', $1, false),
+       set_config('lock_timeout', $2, false),
+       set_config('idle_in_transaction_session_timeout', $3, false),
+       set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+           WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false),
+       set_config('tcp_keepalives_idle', '10', false),
+       set_config('tcp_keepalives_interval', '5', false),
+       set_config('tcp_keepalives_count', '3', false),
+       set_config('tcp_user_timeout', '25s', false),
+       (SELECT set_config(name, '1s', false) FROM pg_settings
+        WHERE name = 'client_connection_check_interval' AND version() LIKE '%linux%')",
     )
     .bind((answer / 2).as_millis().to_string())
     .bind(lock_wait.as_millis().to_string())

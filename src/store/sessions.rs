@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::error::Failure;
-use super::pool::{Pool, Whose};
+use super::pool::{Owner, Pool};
 use super::session::{BoxFuture, Connector};
 use crate::ledger::ChangeError;
 
@@ -52,7 +52,7 @@ impl Sessions {
     /// # Errors
     /// [`Failure::NotSent`] when no session was free in time, [`Failure::Unreachable`] when none can
     /// be opened, and [`Failure::Unknown`] when the work took too long; otherwise what `work` says.
-    pub async fn perform<T, W>(&self, whose: Whose, work: W) -> Result<T, Failure>
+    pub async fn perform<T, W>(&self, owner: Owner, work: W) -> Result<T, Failure>
     where
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Failure>>
@@ -62,7 +62,7 @@ impl Sessions {
         let (answer, outcome) = oneshot::channel();
         let (pool, wait, limit) = (self.pool.clone(), self.wait, self.answer);
         self.spawn(async move {
-            let mut lease = match pool.lease(whose, wait).await {
+            let mut lease = match pool.lease(owner, wait).await {
                 Ok(lease) => lease,
                 Err(failure) => return drop(answer.send(Err(failure))),
             };
@@ -82,14 +82,14 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`perform`](Self::perform), for the caller.
-    pub async fn read<T, W>(&self, whose: Whose, work: W) -> Result<T, ChangeError>
+    pub async fn read<T, W>(&self, owner: Owner, work: W) -> Result<T, ChangeError>
     where
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Failure>>
             + Send
             + 'static,
     {
-        self.perform(whose, work).await.map_err(|failure| match failure {
+        self.perform(owner, work).await.map_err(|failure| match failure {
             Failure::Unknown(cause) => ChangeError::NotApplied(cause),
             other => other.into(),
         })

@@ -322,7 +322,7 @@ impl<C> Core<C> {
         }
     }
 
-    /// Chooses what to send, and tells how many changes left the queue for it.
+    /// The next task to send, and how many changes left the queue for it.
     fn next_task(&mut self, now: Time) -> (usize, Option<Task<C>>) {
         let may_probe = !self.probed_last || self.arrived.is_empty();
         self.probed_last = false;
@@ -583,17 +583,17 @@ impl<C> Core<C> {
 
     /// Parks the held users of a job that ran into a lock, and sends the others again.
     fn on_probed_job(&mut self, now: Time, job: Job<C>, rows: &[Probed]) {
-        let held = held_rows(rows);
+        let versions = held_rows(rows);
         let Job { groups, probes, .. } = job;
-        let (apart, free): (Vec<_>, Vec<_>) =
-            groups.into_iter().partition(|group| held.contains_key(&group.user.get()));
-        let nobody_is_held = apart.is_empty();
-        for group in apart {
-            let version = held.get(&group.user.get()).copied();
+        let (held, free): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|group| versions.contains_key(&group.user.get()));
+        let finds_held = !held.is_empty();
+        for group in held {
+            let version = versions.get(&group.user.get()).copied();
             self.park(now, group, ParkedState::Locked { probe_at: now + PROBE_FIRST, version });
         }
         self.count_retries(&free);
-        if !nobody_is_held || probes == 0 {
+        if finds_held || probes == 0 {
             return self.push(Job { groups: free, probes: probes + 1, ..job });
         }
         // The job runs into a lock, but no row is locked: another session uses a key, say, or has
@@ -605,10 +605,10 @@ impl<C> Core<C> {
     }
 
     fn on_probed_parked(&mut self, now: Time, users: &[UserId], rows: &[Probed]) {
-        let held = held_rows(rows);
+        let versions = held_rows(rows);
         for user in users {
             if let Some(parked) = self.parked.get_mut(user) {
-                parked.state = parked.state.after_probe(now, held.get(&user.get()).copied());
+                parked.state = parked.state.after_probe(now, versions.get(&user.get()).copied());
             }
         }
     }

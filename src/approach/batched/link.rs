@@ -34,7 +34,7 @@ impl Link {
     pub(super) async fn send(&mut self, request: Request<'_>) -> Result<Response, Failure> {
         let mut session = self.session().await?;
         let SessionLimits { answer, lock_wait } = self.connector.limits();
-        // The lock times out, a clean failure, before the server ends the statement.
+        // `lock_timeout` ends the wait before the server ends the statement: a clean failure.
         let lock_wait = (lock_wait * LOCKED_WAIT_FACTOR).min(answer / 4);
         let sending = send(session.connection(), request, lock_wait).map_err(Failure::at_commit);
         let result = timeout(answer, sending).await;

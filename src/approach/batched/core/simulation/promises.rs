@@ -192,8 +192,8 @@ fn check_wait(story: &Story, asked: &Asked, answered: Time) -> Result<(), String
     // It first waits for another change with the same key.
     let most = if asked.ask.key.is_some() { most + KEY_WAIT } else { most };
     if waited > most {
-        let who = if is_held { "of a held user" } else { "of another user" };
-        return Err(format!("a change {who} waited for {waited:?}: {asked:?}"));
+        let kind = if is_held { "of a held user" } else { "of another user" };
+        return Err(format!("a change {kind} waited for {waited:?}: {asked:?}"));
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ pub(super) enum Fault {
 const ROLLED_BACK: [&str; 9] =
     ["22003", "23514", "40001", "40P01", "53100", "55P03", "57014", "25006", "42P01"];
 
-/// Codes that prove nothing. Two of them are invented.
+/// Codes that prove nothing. Two of them are never seen in practice.
 const PROVES_NOTHING: [&str; 6] = ["08006", "57P01", "XX000", "40003", "F0000", "58030"];
 
 fn millis(millis: u64) -> Time {
