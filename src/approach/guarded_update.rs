@@ -129,8 +129,9 @@ async fn with_key(
     change: &Change,
     key: &Key,
 ) -> Result<Outcome, Failure> {
+    type Row = (Option<Balance>, Option<String>, Option<Vec<i64>>);
     let fingerprint = change.fingerprint();
-    let row: Option<(Option<Balance>, Option<String>, Option<Vec<i64>>)> = sqlx::query_as(WITH_KEY)
+    let row: Option<Row> = sqlx::query_as(WITH_KEY)
         .bind(change.amount.get())
         .bind(change.user.get())
         .bind(change.reference.as_ref().map(Reference::as_str))
