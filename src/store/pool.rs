@@ -206,23 +206,19 @@ impl Shared {
             return Err(NoPlace::Closed);
         }
         let line = state.lines.entry(owner).or_default();
-        let has_share = line.busy < share;
-        if state.free > 0 && has_share && line.waiting.is_empty() {
+        if state.free > 0 && line.busy < share && line.waiting.is_empty() {
             line.busy += 1;
             state.free -= 1;
             return Ok(Requested::Granted(Place { pool: Some(Arc::clone(self)), owner }));
         }
         if state.waiting >= WAITING_MAX {
-            state.remove_line_if_empty(owner);
+            state.update_line(owner, share);
             return Err(NoPlace::TooMany);
         }
         let (grant, granted) = oneshot::channel();
         line.waiting.push_back(grant);
         state.waiting += 1;
-        if has_share && !line.is_eligible {
-            line.is_eligible = true;
-            state.eligible.push_back(owner);
-        }
+        state.update_line(owner, share);
         Ok(Requested::Queued(granted))
     }
 
@@ -233,12 +229,8 @@ impl Shared {
         state.free += 1;
         if let Some(line) = state.lines.get_mut(&owner) {
             line.busy -= 1;
-            if !line.waiting.is_empty() && !line.is_eligible {
-                line.is_eligible = true;
-                state.eligible.push_back(owner);
-            }
         }
-        state.remove_line_if_empty(owner);
+        state.update_line(owner, self.share(owner));
         while state.free > 0
             && let Some(next) = state.eligible.pop_front()
         {
@@ -248,7 +240,6 @@ impl Shared {
 
     /// Grants a place to the first request of a line that still waits.
     fn grant(self: &Arc<Self>, state: &mut State, owner: Owner) {
-        let share = self.share(owner);
         let Some(line) = state.lines.get_mut(&owner) else { return };
         line.is_eligible = false;
         while let Some(grant) = line.waiting.pop_front() {
@@ -263,17 +254,21 @@ impl Shared {
                 Err(mut place) => place.pool = None,
             }
         }
-        if line.busy < share && !line.waiting.is_empty() {
-            line.is_eligible = true;
-            state.eligible.push_back(owner);
-        }
-        state.remove_line_if_empty(owner);
+        state.update_line(owner, self.share(owner));
     }
 }
 
 impl State {
-    fn remove_line_if_empty(&mut self, owner: Owner) {
-        if self.lines.get(&owner).is_some_and(|line| line.busy == 0 && line.waiting.is_empty()) {
+    /// Makes the owner eligible where requests wait and its share is not used up. Removes its line if
+    /// it is empty.
+    fn update_line(&mut self, owner: Owner, share: usize) {
+        let Some(line) = self.lines.get_mut(&owner) else { return };
+        if !line.waiting.is_empty() {
+            if line.busy < share && !line.is_eligible {
+                line.is_eligible = true;
+                self.eligible.push_back(owner);
+            }
+        } else if line.busy == 0 {
             self.lines.remove(&owner);
         }
     }
