@@ -46,8 +46,8 @@ enum Command {
     Migrate,
     /// Check that journal, balances and keys agree
     ///
-    /// In one snapshot, beside running services and without blocking them. Takes about a second for
-    /// a million journal rows; for that time a hot account gets slower, since no dead version of
+    /// In one snapshot, beside running services and without blocking them. Takes two to three seconds
+    /// for a million journal rows; for that time a hot account gets slower, since no dead version of
     /// its row can be cleared away.
     #[command(after_help = EXIT_CODES)]
     Verify {

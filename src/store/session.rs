@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgTransactionManager};
-use sqlx::{Connection, PgConnection, TransactionManager};
+use sqlx::{ConnectOptions, Connection, PgConnection, TransactionManager};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
@@ -82,7 +82,9 @@ impl Connector {
     /// As [`open`](Self::open).
     pub async fn open_without_limits(&self) -> Result<PgConnection, sqlx::Error> {
         within(self.limits.answer, async {
-            let mut connection = PgConnection::connect_with(&self.options).await?;
+            // The log need not quote a migration because it is slow.
+            let options = (*self.options).clone().disable_statement_logging();
+            let mut connection = PgConnection::connect_with(&options).await?;
             // The role or the database may have other defaults.
             sqlx::query(
                 r"

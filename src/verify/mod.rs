@@ -10,7 +10,7 @@
 //!
 //! # Cost
 //! The check holds its snapshot to the end ([`Report::snapshot_ms`]). On two cores, a million
-//! journal rows take about a second, and a million stored keys one or two more. Meanwhile the
+//! journal rows take two to three seconds, and a million stored keys one or two more. Meanwhile the
 //! server cannot prune dead versions of a hot row, so changes of this row get slower with time.
 //! They are fast again right after the check. One second has no measurable effect: a row with 3,700
 //! changes a second by 8 sessions stayed within its noise. For hundreds of millions of rows, check
