@@ -1,6 +1,10 @@
 -- From one operation, a change of one balance, to a ledger: money can be held, entries have a kind,
 -- and a key stores the outcome of any operation.
 --
+-- On a database that is sharded already (elsewhere it means nothing): there, a type can only be made
+-- where everything runs over one connection to each node.
+SET LOCAL citus.multi_shard_modify_mode TO 'sequential';
+
 -- Blocks all use of these tables until it ends; see docs/upgrading.md. The order is that in which the
 -- service locks, so that the two never wait for each other in a circle.
 LOCK TABLE users, balance_changes, idempotency_keys IN ACCESS EXCLUSIVE MODE;

@@ -11,6 +11,7 @@ pub mod expiry;
 pub mod held;
 pub mod history;
 pub mod keys;
+mod migrating;
 pub mod pool;
 pub mod readiness;
 pub mod retry;

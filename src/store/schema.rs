@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::error::sqlstate;
+use super::migrating::StatementByStatement;
 use super::session::Connector;
 use super::users;
 
@@ -42,7 +43,8 @@ pub enum StoreError {
 pub async fn prepare(connector: &Connector, patience: Duration) -> Result<(), StoreError> {
     let mut connection = connect(connector, patience).await?;
     announce(&mut connection).await.map_err(StoreError::Connect)?;
-    MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)?;
+    let mut migrated = StatementByStatement(&mut connection);
+    MIGRATIONS.run_direct(&mut migrated).await.map_err(StoreError::Migrate)?;
     users::seed(&mut connection).await.map_err(StoreError::Seed)?;
     warn_if_not_durable(&mut connection).await.map_err(StoreError::Connect)?;
     // All work is committed, so an error here does not matter.
