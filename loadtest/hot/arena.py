@@ -141,9 +141,11 @@ def fresh_database(users: int) -> str:
     """Statements that empty the service's tables and create rich users with ids from 1."""
     return f"""
 TRUNCATE users, balance_changes, idempotency_keys, user_creation_keys;
-INSERT INTO users (id, balance, version) SELECT id, {RICH}, 1 FROM generate_series(1, {users}) id;
-INSERT INTO balance_changes (user_id, version, amount, balance)
-    SELECT id, 1, balance, balance FROM users;
+INSERT INTO users (id, balance, held, version, changed_at)
+    SELECT id, {RICH}, 0, 1, now() FROM generate_series(1, {users}) id;
+INSERT INTO balance_changes
+        (user_id, version, kind, amount, held_amount, balance, held, created_at)
+    SELECT id, 1, 'change', balance, 0, balance, 0, changed_at FROM users;
 VACUUM (ANALYZE) users, balance_changes, idempotency_keys, user_creation_keys;
 """
 
