@@ -5,8 +5,8 @@
 -- where everything runs over one connection to each node.
 SET LOCAL citus.multi_shard_modify_mode TO 'sequential';
 
--- Blocks all use of these tables until it ends; see docs/upgrading.md. The order is that in which the
--- service locks, so that the two never wait for each other in a circle.
+-- Blocks all use of these tables until it ends; see docs/upgrading.md. The order is that of
+-- the service's row locks; if the two still wait for each other, the service's `lock_timeout` ends it.
 LOCK TABLE users, balance_changes, idempotency_keys IN ACCESS EXCLUSIVE MODE;
 
 -- Constants as defaults: the rows themselves are not rewritten. Then the defaults are dropped, so

@@ -57,7 +57,7 @@ SELECT n, 'a' || n, -10, 90 FROM generate_series(2, 100000) AS n;
 INSERT INTO idempotency_keys (user_id, key, amount, balance)
 SELECT n, 'r' || n, -1000, NULL FROM generate_series(2, 100000, 2) AS n;
 -- A clock that ran ahead.
-UPDATE balance_changes SET created_at = now() + interval '10 seconds'
+UPDATE balance_changes SET created_at = now() + interval '1 hour'
 WHERE user_id = 5 AND version = 2";
 
 /// The schema and the data of the version before.
@@ -97,7 +97,9 @@ SELECT concat_ws(' ',
     (SELECT md5(string_agg(u::text, ',' ORDER BY id))
      FROM (SELECT id, balance, version, created_at FROM users) AS u),
     (SELECT md5(string_agg(c::text, ',' ORDER BY user_id, version))
-     FROM (SELECT user_id, version, amount, balance, key FROM balance_changes) AS c),
+     FROM (SELECT user_id, version, amount, balance, key,
+                  CASE WHEN user_id % 7 <> 0 THEN created_at END AS created_at
+           FROM balance_changes) AS c),
     (SELECT md5(string_agg(k::text, ',' ORDER BY user_id, key))
      FROM (SELECT user_id, key, created_at FROM idempotency_keys) AS k),
     (SELECT md5(string_agg(k::text, ',' ORDER BY key)) FROM user_creation_keys AS k))";
@@ -146,6 +148,10 @@ async fn a_database_of_the_version_before_is_upgraded_with_all_its_data() {
                   ON p.user_id = c.user_id AND p.version = c.version - 1 \
                   WHERE c.created_at = p.created_at AND c.user_id % 7 = 0";
     assert_eq!(counted(&mut connection, raised).await, USERS / 7);
+    let ahead = "SELECT count(*) FROM users AS u JOIN balance_changes AS c \
+                 ON c.user_id = u.id AND c.version = u.version \
+                 WHERE u.id = 5 AND u.changed_at = c.created_at";
+    assert_eq!(counted(&mut connection, ahead).await, 1, "the next change is stamped after it");
     service.assert_verified().await;
 
     // Accepted, refused and read: each key replays the bytes of its first answer, through whatever
@@ -191,18 +197,22 @@ async fn a_database_of_the_version_before_is_upgraded_with_all_its_data() {
 async fn the_version_before_can_not_write_after_the_upgrade() {
     let service = TestService::start().await;
     let mut connection = service.pool.acquire().await.unwrap();
-    for sql in [
-        CHANGE_OF_BEFORE,
+    for (sql, code) in [
+        (CHANGE_OF_BEFORE, "42703"), // The columns of its keys are gone.
         // Without a key.
-        "WITH changed AS ( \
+        (
+            "WITH changed AS ( \
              UPDATE users SET balance = balance + $1, version = version + 1 \
              WHERE id = $2 AND balance + $1 >= 0 RETURNING version, balance \
          ) \
          INSERT INTO balance_changes (user_id, version, amount, balance, key) \
          SELECT $2, version, $1, balance, $3 FROM changed",
+            "23502",
+        ),
     ] {
         let change = sqlx::query(sql).bind(-2_i64).bind(1_i64).bind("old");
-        change.execute(&mut *connection).await.expect_err("it is refused");
+        let error = change.execute(&mut *connection).await.expect_err("it is refused");
+        assert_eq!(error.as_database_error().unwrap().code().as_deref(), Some(code), "{error}");
     }
     drop(connection);
     assert_eq!(service.balance_of(1).await, 10_000);
