@@ -90,6 +90,8 @@ WHERE j.is_suspect
     OR u.balance <> coalesce(j.balance, 0)
     OR u.held <> coalesce(j.held, 0)
     OR u.changed_at < j.created_at
+    OR CASE WHEN u.balance >= 0 AND u.held >= 0
+        THEN u.held > 9223372036854775807 - u.balance ELSE FALSE END
 ORDER BY user_id, version
 ";
 
@@ -177,6 +179,10 @@ fn report_user(row: &Suspect, findings: &mut Findings) {
     }
     if user_held < 0 {
         add(Kind::HeldBelowZero, format!("the held money is {user_held}"));
+    }
+    let sum = i128::from(user_balance) + i128::from(user_held);
+    if sum > i128::from(i64::MAX) {
+        add(Kind::FundsOutOfRange, format!("{user_balance} and {user_held} held are {sum}"));
     }
     if user_version != version {
         add(

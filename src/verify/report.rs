@@ -72,6 +72,8 @@ pub enum Kind {
     BalanceBelowZero,
     /// A user's held money is below zero.
     HeldBelowZero,
+    /// A user's balance and held money together leave 63 bits, so a hold could not be released.
+    FundsOutOfRange,
     /// A user's balance differs from the last balance of the journal.
     BalanceMismatch,
     /// A user's held money is not what the journal ends with.
@@ -102,6 +104,7 @@ impl Kind {
         match self {
             Self::BalanceBelowZero => "balance-below-zero",
             Self::HeldBelowZero => "held-below-zero",
+            Self::FundsOutOfRange => "funds-out-of-range",
             Self::BalanceMismatch => "balance-mismatch",
             Self::HeldMismatch => "held-mismatch",
             Self::VersionMismatch => "version-mismatch",
@@ -129,6 +132,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::BalanceBelowZero => "balance below zero",
             Self::HeldBelowZero => "held money below zero",
+            Self::FundsOutOfRange => "balance with held money out of range",
             Self::BalanceMismatch => "balance that its journal does not end with",
             Self::HeldMismatch => "held money that its journal does not end with",
             Self::VersionMismatch => "version that its journal does not end with",

@@ -150,6 +150,21 @@ async fn held_money_that_the_journal_does_not_explain_is_found() {
 }
 
 #[tokio::test]
+async fn funds_that_could_not_be_released_are_found() {
+    let max = i64::MAX;
+    let rich = |held: i64| {
+        format!(
+            "INSERT INTO users (id, balance, held, version) VALUES (9, {max} - 5, {held}, 1); \
+             INSERT INTO balance_changes \
+                 (user_id, version, amount, held_amount, balance, held) \
+             VALUES (9, 1, {max} - 5, {held}, {max} - 5, {held})"
+        )
+    };
+    plant(&rich(5), &[]).await;
+    plant(&rich(6), &[(Kind::FundsOutOfRange, 9, Some(1))]).await;
+}
+
+#[tokio::test]
 async fn money_that_moves_between_balance_and_held_is_no_violation() {
     let hold = "INSERT INTO balance_changes \
                     (user_id, version, kind, amount, held_amount, balance, held) \
