@@ -406,7 +406,11 @@ async fn an_ordinary_user_needs_no_privileges() {
     }
     let folder = fresh_folder("nobody");
     let binary = folder.join("it");
-    fs::copy(std::env::current_exe().expect("this binary"), &binary).expect("copies");
+    // Copied by a process of its own. Other tests fork at any moment: a child would inherit this
+    // process's descriptor, and an executable that is open for writing cannot be run.
+    let original = std::env::current_exe().expect("this binary");
+    let copied = Command::new("cp").arg(original).arg(&binary).status().expect("cp runs");
+    assert!(copied.success(), "{copied}");
     let mut command = Command::new(&binary);
     command.args(["--exact", "private_cluster::it_starts_from_nothing_and_answers"]);
     // The usual id of `nobody`; it needs a name, since `initdb` asks for one.
