@@ -85,7 +85,7 @@ impl<A: Pooled> OnPool<A> {
                     self.held.mark(change.user, self.store.reads(), &mut wait);
                 }
                 // The user was marked while this change waited for a session.
-                Ok(None) if wait.elapsed() < self.store.wait() => continue,
+                Ok(None) if wait.elapsed() < self.store.changes().wait() => continue,
                 Ok(None) => return Err(ChangeError::NotApplied("it waited for too long".into())),
                 Ok(Some(outcome)) => return Ok(outcome),
                 Err(failure) => return Err(failure.into()),
@@ -97,7 +97,7 @@ impl<A: Pooled> OnPool<A> {
     /// One attempt; `None` where it would only wait for a row that is known to be held.
     async fn attempt(&self, change: Change) -> Result<Option<Outcome>, Failure> {
         let (approach, held) = (Arc::clone(&self.approach), self.held.clone());
-        let attempt = self.store.perform(change.user, move |connection| {
+        let attempt = self.store.changes().perform(Some(change.user), move |connection| {
             Box::pin(async move {
                 if held.is_marked(change.user) {
                     return Ok(None);

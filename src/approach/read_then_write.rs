@@ -4,7 +4,9 @@
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::ledger::{Balance, Change, ChangeError, Decision, Funds, Key, Outcome, Reference};
+use crate::ledger::{
+    Balance, Change, ChangeError, Decision, Fingerprint, Funds, Key, Outcome, Reference,
+};
 use crate::store::error::Failure;
 use crate::store::keys::{self, Stored};
 
@@ -179,6 +181,7 @@ async fn write(
     after: Balance,
     version: i64,
 ) -> Result<bool, sqlx::Error> {
+    let fingerprint = change.key.as_ref().map(|_| change.fingerprint());
     let written = sqlx::query(WRITE)
         .bind(change.user.get())
         .bind(change.amount.get())
@@ -186,7 +189,7 @@ async fn write(
         .bind(version)
         .bind(change.key.as_ref().map(Key::as_str))
         .bind(change.reference.as_ref().map(Reference::as_str))
-        .bind(change.key.as_ref().map(|_| change.fingerprint().as_str().to_owned()))
+        .bind(fingerprint.as_ref().map(Fingerprint::as_str))
         .fetch_optional(connection)
         .await?;
     Ok(written.is_some())

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration};
 use sqlx::{Connection, Executor, PgConnection};
+use tracing::info;
 
 /// A connection that sends the statements of a migration one by one.
 pub(super) struct StatementByStatement<'c>(pub(super) &'c mut PgConnection);
@@ -41,6 +42,8 @@ impl Migrate for StatementByStatement<'_> {
         migration: &'m Migration,
     ) -> BoxFuture<'m, Result<Duration, MigrateError>> {
         Box::pin(async move {
+            // It may take minutes.
+            info!(version = migration.version, "migrating the schema");
             let failed = |error| MigrateError::ExecuteMigration(error, migration.version);
             let mut transaction = self.0.begin().await?;
             for statement in statements(&migration.sql) {

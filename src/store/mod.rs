@@ -22,12 +22,10 @@ pub mod users;
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
-
 use crate::ledger::{Balance, ChangeError, Key, UserId};
 use error::Failure;
 use retry::Attempts;
-use session::{BoxFuture, Connector, SessionLimits};
+use session::{Connector, SessionLimits};
 use sessions::Sessions;
 
 /// The number of sessions, and their time-outs.
@@ -64,7 +62,6 @@ impl PoolLimits {
 pub struct Store {
     changes: Sessions,
     reads: Sessions,
-    limits: PoolLimits,
 }
 
 impl Store {
@@ -75,31 +72,17 @@ impl Store {
     pub async fn open(connector: &Connector, limits: PoolLimits) -> Result<Self, sqlx::Error> {
         let changes = Sessions::open(connector, limits.size, limits.wait).await?;
         let reads = Sessions::open(connector, limits.reads, limits.wait).await?;
-        Ok(Self { changes, reads, limits })
+        Ok(Self { changes, reads })
     }
 
-    /// Runs `work` for a user on a session for changes; see [`Sessions::perform`].
-    ///
-    /// # Errors
-    /// As [`Sessions::perform`].
-    pub async fn perform<T, W>(&self, user: UserId, work: W) -> Result<T, Failure>
-    where
-        T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Failure>>
-            + Send
-            + 'static,
-    {
-        self.changes.perform(Some(user), work).await
+    /// The sessions for changes.
+    pub fn changes(&self) -> &Sessions {
+        &self.changes
     }
 
     /// The sessions for reads.
     pub fn reads(&self) -> &Sessions {
         &self.reads
-    }
-
-    /// How long a change may wait for a session.
-    pub fn wait(&self) -> Duration {
-        self.limits.wait
     }
 
     /// A user as of now.

@@ -42,29 +42,12 @@ pub enum StoreError {
 /// A failed migration has changed nothing.
 pub async fn prepare(connector: &Connector, patience: Duration) -> Result<(), StoreError> {
     let mut connection = connect(connector, patience).await?;
-    announce(&mut connection).await.map_err(StoreError::Connect)?;
     let mut migrated = StatementByStatement(&mut connection);
     MIGRATIONS.run_direct(&mut migrated).await.map_err(StoreError::Migrate)?;
     users::seed(&mut connection).await.map_err(StoreError::Seed)?;
     warn_if_not_durable(&mut connection).await.map_err(StoreError::Connect)?;
     // All work is committed, so an error here does not matter.
     let _ = connection.close().await;
-    Ok(())
-}
-
-/// An upgrade may take minutes, so the log says that it has begun.
-async fn announce(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let is_new = "SELECT to_regclass('_sqlx_migrations') IS NULL";
-    if sqlx::query_scalar(is_new).fetch_one(&mut *connection).await? {
-        return Ok(());
-    }
-    let from: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
-        .fetch_one(connection)
-        .await?;
-    let to = MIGRATIONS.iter().map(|migration| migration.version).max();
-    if from < to {
-        info!(from, to, "upgrading the schema: all use of the tables waits for it");
-    }
     Ok(())
 }
 

@@ -95,6 +95,11 @@ impl Sessions {
         })
     }
 
+    /// How long a piece of work may wait for a session.
+    pub fn wait(&self) -> Duration {
+        self.wait
+    }
+
     /// Runs a task on the home of the sessions.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.home.spawn(task));

@@ -155,16 +155,16 @@ struct Arrays<'a> {
     /// The number of the change among the user's accepted ones, from 1; 0 for a refusal that is stored
     /// with its key.
     ordinals: Vec<i64>,
-    texts: Texts,
-    /// The keys to look up.
-    key_users: Vec<i64>,
-    key_texts: Vec<&'a str>,
-    has_references: bool,
+    /// None where no change has any, which is the fast form.
+    texts: Option<Texts<'a>>,
 }
 
-/// The texts of the rows: key, fingerprint and reference of each row are adjacent.
+/// The keys to look up, and the texts of the rows: key, fingerprint and reference of each row are
+/// adjacent.
 #[derive(Default)]
-struct Texts {
+struct Texts<'a> {
+    key_users: Vec<i64>,
+    key_texts: Vec<&'a str>,
     bytes: Vec<u8>,
     /// The position of a row's texts in `bytes`, counted from 1, and the length of each text in bytes; 0
     /// for none.
@@ -179,17 +179,15 @@ const ANY: i64 = -1;
 
 impl<'a> Arrays<'a> {
     fn of(parts: &'a [Part<'a>]) -> Self {
-        let mut arrays = Self::default();
+        let has_text = |change: &&Change| change.key.is_some() || change.reference.is_some();
+        let has_texts = parts.iter().flat_map(|part| &part.changes).any(has_text);
+        let mut arrays = Self { texts: has_texts.then(Texts::default), ..Self::default() };
         for part in parts {
             arrays.push(part);
         }
         // The fast form derives versions from row numbers, so each of its rows is an accepted change.
-        debug_assert!(arrays.has_texts() || arrays.ordinals.iter().all(|n| *n > 0));
+        debug_assert!(arrays.texts.is_some() || arrays.ordinals.iter().all(|n| *n > 0));
         arrays
-    }
-
-    fn has_texts(&self) -> bool {
-        self.has_references || !self.key_texts.is_empty()
     }
 
     fn push(&mut self, part: &'a Part<'a>) {
@@ -219,9 +217,11 @@ impl<'a> Arrays<'a> {
             }
         }
         self.lasts.push(number(self.amounts.len()));
-        for key in part.keys() {
-            self.key_users.push(part.user.get());
-            self.key_texts.push(key.as_str());
+        if let Some(texts) = &mut self.texts {
+            for key in part.keys() {
+                texts.key_users.push(part.user.get());
+                texts.key_texts.push(key.as_str());
+            }
         }
     }
 
@@ -229,12 +229,13 @@ impl<'a> Arrays<'a> {
         self.amounts.push(change.amount.get());
         self.runnings.push(running);
         self.ordinals.push(ordinal);
-        self.has_references |= change.reference.is_some();
-        self.texts.push(change);
+        if let Some(texts) = &mut self.texts {
+            texts.push(change);
+        }
     }
 }
 
-impl Texts {
+impl Texts<'_> {
     fn push(&mut self, change: &Change) {
         self.starts.push(number(self.bytes.len() + 1));
         let key = change.key.as_ref().map_or("", Key::as_str);
@@ -278,8 +279,8 @@ pub(super) async fn send(
     parts: &[Part<'_>],
 ) -> Result<Vec<Reply>, sqlx::Error> {
     let arrays = Arrays::of(parts);
-    let has_texts = arrays.has_texts();
-    let query = sqlx::query_as::<_, Row>(if has_texts { WITH_TEXTS } else { WITHOUT_TEXTS })
+    let sql = if arrays.texts.is_some() { WITH_TEXTS } else { WITHOUT_TEXTS };
+    let query = sqlx::query_as::<_, Row>(sql)
         .bind(arrays.ids)
         .bind(arrays.nets)
         .bind(arrays.counts)
@@ -290,19 +291,17 @@ pub(super) async fn send(
         .bind(arrays.lasts)
         .bind(arrays.amounts)
         .bind(arrays.runnings);
-    let query = if has_texts {
-        let texts = arrays.texts;
-        query
+    let query = match arrays.texts {
+        None => query,
+        Some(texts) => query
             .bind(arrays.ordinals)
             .bind(texts.starts)
             .bind(texts.keys)
             .bind(texts.fingerprints)
             .bind(texts.references)
             .bind(texts.bytes)
-            .bind(arrays.key_users)
-            .bind(arrays.key_texts)
-    } else {
-        query
+            .bind(texts.key_users)
+            .bind(texts.key_texts),
     };
     let rows = query.fetch_all(connection).await?;
     rows.into_iter().map(reply).collect()
@@ -366,7 +365,7 @@ mod tests {
             let mut keys: Vec<_> = part.keys().map(Key::as_str).collect();
             keys.dedup();
             assert!(keys.starts_with(&["a", "b"]), "{keys:?}");
-            assert!(!Arrays::of(&[part]).key_texts.is_empty());
+            assert!(!Arrays::of(&[part]).texts.unwrap().key_texts.is_empty());
         }
     }
 
@@ -377,7 +376,8 @@ mod tests {
         changes[2].reference = Reference::new("ref");
         let plan = fold::whole(changes.iter()).unwrap();
         let parts = [Part { user: UserId::FIRST, plan: &plan, changes: changes.iter().collect() }];
-        let Texts { bytes, starts, keys, fingerprints, references } = Arrays::of(&parts).texts;
+        let texts = Arrays::of(&parts).texts.unwrap();
+        let Texts { bytes, starts, keys, fingerprints, references, .. } = texts;
         let found: Vec<_> = (0..changes.len())
             .map(|row| {
                 let mut at = usize::try_from(starts[row]).unwrap() - 1;
@@ -399,7 +399,7 @@ mod tests {
         let plan = fold::whole(changes.iter()).unwrap();
         let has_texts = |changes: &[Change]| {
             let changes = changes.iter().collect();
-            Arrays::of(&[Part { user: UserId::FIRST, plan: &plan, changes }]).has_texts()
+            Arrays::of(&[Part { user: UserId::FIRST, plan: &plan, changes }]).texts.is_some()
         };
         assert!(!has_texts(&changes));
         changes[0].reference = Reference::new("rent");
