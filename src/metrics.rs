@@ -125,7 +125,11 @@ impl ApproachCounters {
                 ChangeError::UserNotFound
                 | ChangeError::BalanceOutOfRange
                 | ChangeError::KeyInProgress
-                | ChangeError::KeyReused,
+                | ChangeError::KeyReused
+                | ChangeError::HoldNotFound
+                | ChangeError::HoldResolved(_)
+                | ChangeError::BeyondHold(_)
+                | ChangeError::Part(..),
             ) => &self.rejected,
             Err(ChangeError::NotApplied(_)) => &self.not_applied,
             Err(ChangeError::OutcomeUnknown(_)) => &self.unknown,

@@ -85,15 +85,7 @@ impl HttpError {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Change(change) => match change {
-                ChangeError::BalanceOutOfRange => StatusCode::BAD_REQUEST,
-                ChangeError::UserNotFound => StatusCode::NOT_FOUND,
-                ChangeError::KeyInProgress => StatusCode::CONFLICT,
-                ChangeError::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-                ChangeError::NotApplied(_) => StatusCode::SERVICE_UNAVAILABLE,
-                ChangeError::OutcomeUnknown(_) => StatusCode::GATEWAY_TIMEOUT,
-                ChangeError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            },
+            Self::Change(change) => status_of(change),
         }
     }
 
@@ -108,6 +100,20 @@ impl HttpError {
             }
             _ => {}
         }
+    }
+}
+
+/// The status of an error of the service.
+fn status_of(error: &ChangeError) -> StatusCode {
+    match error {
+        ChangeError::BalanceOutOfRange => StatusCode::BAD_REQUEST,
+        ChangeError::UserNotFound | ChangeError::HoldNotFound => StatusCode::NOT_FOUND,
+        ChangeError::KeyInProgress | ChangeError::HoldResolved(_) => StatusCode::CONFLICT,
+        ChangeError::KeyReused | ChangeError::BeyondHold(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ChangeError::NotApplied(_) => StatusCode::SERVICE_UNAVAILABLE,
+        ChangeError::OutcomeUnknown(_) => StatusCode::GATEWAY_TIMEOUT,
+        ChangeError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        ChangeError::Part(_, error) => status_of(error),
     }
 }
 

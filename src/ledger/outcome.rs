@@ -1,11 +1,11 @@
-//! How a change can end.
+//! How a change or an operation can end.
 
 use std::error::Error;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::Balance;
+use super::{Balance, HoldNumber, Timestamp};
 
 /// What is decided on a change. This much is stored with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,28 +16,83 @@ pub enum Decision {
     Refused,
 }
 
+/// What is decided on an operation. This much is stored with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperationDecision {
+    /// A transfer, and both users right after it.
+    Transferred {
+        /// Who has paid.
+        from: Position,
+        /// Who was paid.
+        to: Position,
+    },
+    /// Money was set aside.
+    Reserved {
+        /// The number of the new hold.
+        hold: HoldNumber,
+        /// What can be spent right after it.
+        balance: Balance,
+        /// What is set aside right after it.
+        held: Balance,
+        /// From this moment on it can no longer be captured.
+        expires_at: Timestamp,
+    },
+    /// Held money was taken.
+    Captured {
+        /// How much.
+        captured: Balance,
+        /// What its owner can spend right after it.
+        balance: Balance,
+        /// What its owner has set aside right after it.
+        held: Balance,
+    },
+    /// Held money was given back.
+    Released {
+        /// What can be spent right after it.
+        balance: Balance,
+        /// What is set aside right after it.
+        held: Balance,
+    },
+    /// All changes of a bulk were applied; each has the balance right after it.
+    AllApplied(Vec<Balance>),
+    /// Insufficient funds: nothing was applied.
+    Refused {
+        /// Of a bulk, the position of the first change that would take a balance below zero.
+        at: Option<usize>,
+    },
+}
+
+/// A user's balance, and the entry of the journal that led to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// What can be spent.
+    pub balance: Balance,
+    /// The number of the user's last entry.
+    pub version: i64,
+}
+
 /// A decision, and whether it was made earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct Outcome<D = Decision> {
     /// What is answered.
-    pub decision: Decision,
+    pub decision: D,
     /// The key was used before, and this is the decision that was stored with it.
     pub replayed: bool,
 }
 
-impl Outcome {
+impl<D> Outcome<D> {
     /// A decision that was made just now.
-    pub const fn fresh(decision: Decision) -> Self {
+    pub const fn fresh(decision: D) -> Self {
         Self { decision, replayed: false }
     }
 
     /// A decision that was stored with the key.
-    pub const fn replayed(decision: Decision) -> Self {
+    pub const fn replayed(decision: D) -> Self {
         Self { decision, replayed: true }
     }
 }
 
-/// Why a change was not decided. Never stored with a key.
+/// Why a change or an operation was not decided. Never stored with a key.
 ///
 /// Every variant except [`OutcomeUnknown`](Self::OutcomeUnknown) means that nothing was applied.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -48,6 +103,18 @@ pub enum ChangeError {
     /// There is no such user.
     #[error("User not found")]
     UserNotFound,
+    /// The user has no such hold.
+    #[error("Hold not found")]
+    HoldNotFound,
+    /// The hold is no longer open.
+    #[error("The hold is {0}")]
+    HoldResolved(Resolution),
+    /// The hold has less than what was to be captured.
+    #[error("amount must not be more than the hold's {0}")]
+    BeyondHold(Balance),
+    /// The error is about one part of an operation on several users.
+    #[error("{0}: {1}")]
+    Part(Part, Box<Self>),
     /// The key was used for a request that asked for something else.
     #[error("The Idempotency-Key was used before with another request")]
     KeyReused,
@@ -63,6 +130,55 @@ pub enum ChangeError {
     /// A failure that nobody foresaw; the database rolled the change back.
     #[error("Internal server error")]
     Internal(#[source] Cause),
+}
+
+/// How a hold has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Its money was taken, in full or in part.
+    Captured,
+    /// Its money was given back.
+    Released,
+    /// Its money was given back because its time was over.
+    Expired,
+}
+
+impl fmt::Display for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Captured => "captured",
+            Self::Released => "released",
+            Self::Expired => "expired",
+        })
+    }
+}
+
+/// A part of an operation on several users, named as in the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Who pays.
+    From,
+    /// Who is paid.
+    To,
+    /// The change of a bulk at this position.
+    Change(usize),
+}
+
+impl Part {
+    /// The error of this part.
+    pub fn error(self, error: ChangeError) -> ChangeError {
+        ChangeError::Part(self, Box::new(error))
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::From => f.write_str("from"),
+            Self::To => f.write_str("to"),
+            Self::Change(position) => write!(f, "changes[{position}]"),
+        }
+    }
 }
 
 /// The source of a failure, kept for the log and never shown to a client. Clones share it.

@@ -156,6 +156,12 @@ fn check_answer(
                 return Err("not applied, and in the journal");
             }
         }
+        Err(
+            ChangeError::HoldNotFound
+            | ChangeError::HoldResolved(_)
+            | ChangeError::BeyondHold(_)
+            | ChangeError::Part(..),
+        ) => return Err("an error of another operation"),
     }
     Ok(())
 }
