@@ -13,7 +13,6 @@
 
 mod batched;
 mod guarded_update;
-mod local_lock;
 mod optimistic;
 mod pessimistic;
 mod pooled;

@@ -9,8 +9,8 @@ use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 
 use super::Approach;
-use super::local_lock::LocalLocks;
 use crate::ledger::{Change, ChangeError, Outcome, UserId};
+use crate::queue::local_lock::LocalLocks;
 use crate::store::Store;
 use crate::store::error::Failure;
 use crate::store::held::{HeldUsers, RowWait};

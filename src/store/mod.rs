@@ -1,6 +1,7 @@
 //! All access to PostgreSQL, apart from the statements of the approaches.
 //!
-//! - Sessions and their fair pool: [`session`], [`pool`], [`sessions`].
+//! - Sessions and their fair pool: [`session`], [`pool`], [`sessions`],
+//!   [`own_session`].
 //! - The meaning of failures: [`error`]; bounded retries: [`retry`].
 //! - Rows that stay locked: [`held`].
 //! - Tables and their statements: [`schema`], [`users`], [`history`], [`keys`], [`expiry`].
@@ -12,6 +13,7 @@ pub mod held;
 pub mod history;
 pub mod keys;
 mod migrating;
+pub mod own_session;
 pub mod pool;
 pub mod readiness;
 pub mod retry;

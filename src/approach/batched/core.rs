@@ -1,7 +1,8 @@
 //! The decisions about batches: a state machine without I/O.
 //!
 //! [`Core::next`] returns the next step. [`Core::on`] takes the response of the database and decides
-//! which callers get which answers. A [`lane`](super::lane) connects it to a queue and a session. A
+//! which callers get which answers. A [`lane`](crate::queue::lane) connects it to a queue, and
+//! `engine.rs` to a session. A
 //! simulated database (`simulation/`) tests it under every failure at every point.
 //!
 //! # How a change passes through
@@ -36,6 +37,7 @@ use std::time::Duration;
 use super::fold::{self, Guard, Plan, Planned};
 use super::statement::{Part, Reply};
 use crate::ledger::{Balance, Change, ChangeError, Decision, Outcome, UserId};
+use crate::queue::lane::{Step, Time};
 use crate::store::error::Failure;
 use crate::store::held::{PROBE_FIRST, PROBE_INTERVAL, PROBE_ROWS_MAX, Probed, WAIT_MAX};
 use crate::store::keys::Stored;
@@ -54,21 +56,8 @@ const ATTEMPTS_MAX: u32 = 3;
 /// The pause before a user is sent alone.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Time since the lane was started.
-pub(super) type Time = Duration;
-
 /// The answer to one caller.
 pub(super) type Answer = Result<Outcome, ChangeError>;
-
-/// What the lane does next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Send [`Core::request`], and pass the result to [`Core::on`]. `accepted` changes left the queue
-    /// for it; none where it continues an earlier batch.
-    Send { accepted: usize },
-    /// Wait until a change arrives or this time has come.
-    Wait { until: Option<Time> },
-}
 
 /// A request to the database.
 pub(super) enum Request<'a> {

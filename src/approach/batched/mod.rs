@@ -57,10 +57,8 @@
 //! batches, and once for a row that another session has locked.
 
 mod core;
-mod dispatch;
+mod engine;
 mod fold;
-mod lane;
-mod link;
 mod statement;
 
 use std::sync::Arc;
@@ -72,17 +70,19 @@ use tokio::time::Instant;
 use super::Approach;
 use crate::ledger::{Change, ChangeError, Outcome, UserId};
 use crate::metrics::LaneCounters;
+use crate::queue::dispatch::{DispatcherId, Dispatchers};
+use crate::queue::lane::{self, Lane};
 use crate::store::session::{BoxFuture, Connector};
-use dispatch::{DispatcherId, Dispatchers};
-use lane::Lane;
+use core::Answer;
+use engine::ChangeEngine;
 
 /// Its name in the route.
 pub(super) const NAME: &str = "batched";
 
 /// The lanes of a process.
 pub(super) struct Lanes {
-    lanes: Box<[Lane]>,
-    dispatchers: Arc<Dispatchers>,
+    lanes: Box<[Lane<ChangeEngine>]>,
+    dispatchers: Arc<Dispatchers<Answer>>,
     /// Taken by [`close`](Self::close).
     running: Mutex<Vec<lane::Running>>,
 }
@@ -118,7 +118,7 @@ impl Lanes {
         self.lanes.iter().map(Lane::queued).sum()
     }
 
-    fn of(&self, user: UserId) -> &Lane {
+    fn of(&self, user: UserId) -> &Lane<ChangeEngine> {
         // Fibonacci hashing: neighbouring ids spread evenly, and so does every regular pattern.
         let hash = user.get().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         let index = usize::try_from(hash).unwrap_or(0) % self.lanes.len();

@@ -9,8 +9,6 @@ use std::sync::{PoisonError, RwLock};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::core::Answer;
-
 /// Batches of answers on their way to one thread. If a thread is so far behind, the lane delivers its
 /// answers itself.
 const QUEUE_MAX: usize = 64;
@@ -19,12 +17,12 @@ const QUEUE_MAX: usize = 64;
 const DISPATCH_MIN: usize = 4;
 
 /// One answer and its receiver.
-pub(super) struct Delivery {
-    pub(super) to: oneshot::Sender<Answer>,
-    pub(super) answer: Answer,
+pub(super) struct Delivery<A> {
+    pub(super) to: oneshot::Sender<A>,
+    pub(super) answer: A,
 }
 
-impl Delivery {
+impl<A> Delivery<A> {
     /// A caller that hung up is no error.
     fn deliver(self) {
         drop(self.to.send(self.answer));
@@ -33,16 +31,24 @@ impl Delivery {
 
 /// The dispatcher of the thread on which a change arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DispatcherId(usize);
+pub(crate) struct DispatcherId(usize);
 
-/// All dispatchers of a process.
-#[derive(Default)]
-pub(super) struct Dispatchers(RwLock<Vec<mpsc::Sender<Vec<Delivery>>>>);
+/// All dispatchers of a process for one type of answers.
+pub(crate) struct Dispatchers<A>(RwLock<Vec<Dispatcher<A>>>);
 
-impl Dispatchers {
+type Dispatcher<A> = mpsc::Sender<Vec<Delivery<A>>>;
+
+// By hand: the answers need no default.
+impl<A> Default for Dispatchers<A> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<A: Send + 'static> Dispatchers<A> {
     /// Starts one on the current runtime. It ends with the process, or with its runtime.
-    pub(super) fn start(&self) -> DispatcherId {
-        let (queue, mut batches) = mpsc::channel::<Vec<Delivery>>(QUEUE_MAX);
+    pub(crate) fn start(&self) -> DispatcherId {
+        let (queue, mut batches) = mpsc::channel::<Vec<Delivery<A>>>(QUEUE_MAX);
         tokio::spawn(async move {
             while let Some(batch) = batches.recv().await {
                 batch.into_iter().for_each(Delivery::deliver);
@@ -53,7 +59,7 @@ impl Dispatchers {
         DispatcherId(dispatchers.len() - 1)
     }
 
-    fn send(&self, dispatcher: usize, batch: Vec<Delivery>) {
+    fn send(&self, dispatcher: usize, batch: Vec<Delivery<A>>) {
         let dispatchers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let left = match dispatchers.get(dispatcher) {
             Some(queue) if batch.len() >= DISPATCH_MIN => match queue.try_send(batch) {
@@ -70,11 +76,17 @@ impl Dispatchers {
 }
 
 /// Answers that are ready to be sent, by dispatcher.
-#[derive(Default)]
-pub(super) struct Outbox(Vec<Vec<Delivery>>);
+pub(super) struct Outbox<A>(Vec<Vec<Delivery<A>>>);
 
-impl Outbox {
-    pub(super) fn push(&mut self, dispatcher: DispatcherId, delivery: Delivery) {
+// By hand: the answers need no default.
+impl<A> Default for Outbox<A> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<A: Send + 'static> Outbox<A> {
+    pub(super) fn push(&mut self, dispatcher: DispatcherId, delivery: Delivery<A>) {
         if self.0.len() <= dispatcher.0 {
             self.0.resize_with(dispatcher.0 + 1, Vec::new);
         }
@@ -82,7 +94,7 @@ impl Outbox {
     }
 
     /// Sends everything.
-    pub(super) fn flush(&mut self, dispatchers: &Dispatchers) {
+    pub(super) fn flush(&mut self, dispatchers: &Dispatchers<A>) {
         for (dispatcher, batch) in
             self.0.iter_mut().enumerate().filter(|(_, batch)| !batch.is_empty())
         {

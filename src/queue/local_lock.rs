@@ -20,7 +20,7 @@ type Queue = tokio::sync::Mutex<()>;
 
 /// The locks that are held or waited for. Clones share them.
 #[derive(Debug)]
-pub(super) struct LocalLocks<N>(Arc<Mutex<HashMap<N, Weak<Queue>>>>);
+pub(crate) struct LocalLocks<N>(Arc<Mutex<HashMap<N, Weak<Queue>>>>);
 
 impl<N> Clone for LocalLocks<N> {
     fn clone(&self) -> Self {
@@ -35,7 +35,7 @@ impl<N> Default for LocalLocks<N> {
 }
 
 /// The lock of one name. Dropping it releases the lock.
-pub(super) struct LocalLock<N: Eq + Hash> {
+pub(crate) struct LocalLock<N: Eq + Hash> {
     locks: LocalLocks<N>,
     name: N,
     guard: Option<OwnedMutexGuard<()>>,
@@ -43,7 +43,7 @@ pub(super) struct LocalLock<N: Eq + Hash> {
 
 impl<N: Clone + Eq + Hash> LocalLocks<N> {
     /// Waits for the lock of the name, for at most `limit`.
-    pub(super) async fn acquire(&self, name: N, limit: Duration) -> Result<LocalLock<N>, Elapsed> {
+    pub(crate) async fn acquire(&self, name: N, limit: Duration) -> Result<LocalLock<N>, Elapsed> {
         let guard = timeout(limit, self.queue(&name).lock_owned()).await?;
         Ok(LocalLock { locks: self.clone(), name, guard: Some(guard) })
     }

@@ -1,4 +1,7 @@
 //! A lane: a bounded queue, and the task that serves it batch by batch.
+//!
+//! A lane takes everything that queued up while it served the last batch. It knows nothing about the
+//! work: an [`Engine`] decides what to send to the database, sends it, and decides on the answers.
 
 use std::sync::Arc;
 use std::thread;
@@ -10,47 +13,101 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{error, warn};
 
-use super::core::{Answer, Core, Step};
 use super::dispatch::{Delivery, DispatcherId, Dispatchers, Outbox};
-use super::link::Link;
-use crate::ledger::{Change, ChangeError};
+use crate::ledger::ChangeError;
 use crate::metrics::LaneCounters;
 use crate::store::session::Connector;
 
 /// The pause after a panic, since its cause may still be there.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
+/// Time since a lane was started.
+pub(crate) type Time = Duration;
+
+/// What a lane does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Send a request. `accepted` pieces of work left the queue for it; none where it continues an
+    /// earlier batch.
+    Send {
+        /// How many.
+        accepted: usize,
+    },
+    /// Wait until work arrives or this time has come.
+    Wait {
+        /// None: until work arrives.
+        until: Option<Time>,
+    },
+}
+
+/// What serves the work of a lane.
+pub(crate) trait Engine: Sized + Send + 'static {
+    /// What waits in the queue.
+    type Work: Send + 'static;
+    /// The answer to each piece of it.
+    type Answer: Send + 'static;
+
+    /// An engine with a session of its own. At most `parked_max` pieces of work may wait in it apart
+    /// from the batches.
+    fn new(connector: Connector, parked_max: usize) -> Self;
+
+    /// Takes work from the queue, for the next batch.
+    fn arrive(&mut self, work: Self::Work, caller: Caller<Self::Answer>);
+
+    /// How much more the next batch can take.
+    fn room(&self) -> usize;
+
+    /// How much waits for the next batch.
+    fn arrived(&self) -> usize;
+
+    /// Makes it wait for nothing any more.
+    fn stop(&mut self);
+
+    /// The next step. [`serve`](Self::serve) must follow a [`Step::Send`].
+    fn next(&mut self, now: Time) -> Step;
+
+    /// Sends the request of the last [`Step::Send`], and decides on its result. The lane was started at
+    /// that moment.
+    fn serve(&mut self, started: Instant) -> impl Future<Output = ()> + Send;
+
+    /// The new answers since the last call. Each caller is answered once.
+    fn take_answers(&mut self) -> impl Iterator<Item = (Caller<Self::Answer>, Self::Answer)>;
+
+    /// How much work was sent again since the last call.
+    fn take_retries(&mut self) -> u64;
+}
+
 /// The receiver of an answer.
-pub(super) struct Caller {
-    to: oneshot::Sender<Answer>,
+pub(crate) struct Caller<A> {
+    to: oneshot::Sender<A>,
     dispatcher: DispatcherId,
 }
 
-/// A change on its way into a lane.
-type Arrival = (Change, Caller);
-
 /// The sending side of a lane's queue.
-pub(super) struct Lane {
-    queue: mpsc::Sender<Arrival>,
+pub(crate) struct Lane<E: Engine> {
+    queue: mpsc::Sender<Arrival<E>>,
 }
 
-impl Lane {
-    /// How many changes wait for a batch.
-    pub(super) fn queued(&self) -> usize {
+/// Work on its way into a lane.
+type Arrival<E> = (<E as Engine>::Work, Caller<<E as Engine>::Answer>);
+
+impl<E: Engine> Lane<E> {
+    /// How much waits for a batch.
+    pub(crate) fn queued(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// Appends a change to the queue. Its answer is sent to the receiver.
+    /// Appends work to the queue. Its answer is sent to the receiver.
     ///
     /// # Errors
     /// [`ChangeError::NotApplied`] when the queue is full or the service is stopping.
-    pub(super) fn submit(
+    pub(crate) fn submit(
         &self,
-        change: Change,
+        work: E::Work,
         dispatcher: DispatcherId,
-    ) -> Result<oneshot::Receiver<Answer>, ChangeError> {
+    ) -> Result<oneshot::Receiver<E::Answer>, ChangeError> {
         let (to, answer) = oneshot::channel();
-        match self.queue.try_send((change, Caller { to, dispatcher })) {
+        match self.queue.try_send((work, Caller { to, dispatcher })) {
             Ok(()) => Ok(answer),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 Err(ChangeError::NotApplied("the lane's queue is full".into()))
@@ -63,19 +120,19 @@ impl Lane {
 }
 
 /// A lane's task.
-pub(super) struct Running {
+pub(crate) struct Running {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    /// Makes the lane accept no more changes and end after the queued ones.
-    pub(super) fn stop(&self) {
+    /// Makes the lane accept no more work and end after what is queued.
+    pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
     /// Waits until the lane has ended. At the deadline it is aborted, and its session is closed.
-    pub(super) async fn finish(mut self, deadline: Instant) {
+    pub(crate) async fn finish(mut self, deadline: Instant) {
         match timeout_at(deadline, &mut self.task).await {
             Ok(Ok(())) => {}
             Ok(Err(panic)) => error!(%panic, "a lane panicked"),
@@ -88,35 +145,37 @@ impl Running {
 }
 
 /// Starts a lane on the current runtime.
-pub(super) fn start(
+pub(crate) fn start<E: Engine>(
     connector: Connector,
-    dispatchers: Arc<Dispatchers>,
+    dispatchers: Arc<Dispatchers<E::Answer>>,
     queue_max: usize,
     counters: LaneCounters,
-) -> (Lane, Running) {
+) -> (Lane<E>, Running) {
     let (queue, queued) = mpsc::channel(queue_max);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(supervise(connector, dispatchers, queued, stopped, counters));
+    let task = tokio::spawn(supervise::<E>(connector, dispatchers, queued, stopped, counters));
     (Lane { queue }, Running { stop, task })
 }
 
-/// Starts the lane again after a panic, which drops the callers of the changes that it had taken.
-async fn supervise(
+/// Starts the lane again after a panic, which drops the callers of the work that it had taken.
+async fn supervise<E: Engine>(
     connector: Connector,
-    dispatchers: Arc<Dispatchers>,
-    queued: mpsc::Receiver<Arrival>,
+    dispatchers: Arc<Dispatchers<E::Answer>>,
+    queued: mpsc::Receiver<Arrival<E>>,
     stopped: watch::Receiver<bool>,
     counters: LaneCounters,
 ) {
     let queue = Arc::new(Mutex::new(queued));
     loop {
         let serving = {
-            let (link, dispatchers) = (Link::new(connector.clone()), Arc::clone(&dispatchers));
+            let (connector, dispatchers) = (connector.clone(), Arc::clone(&dispatchers));
             let (queue, stopped) = (Arc::clone(&queue), stopped.clone());
             let counters = counters.clone();
             async move {
                 let mut queued = queue.lock().await;
-                Serving::new(link, &dispatchers, &mut queued, &counters).run(stopped).await;
+                // As much may wait apart as may be queued.
+                let engine = E::new(connector, queued.max_capacity());
+                Serving::new(engine, &dispatchers, &mut queued, &counters).run(stopped).await;
             }
         };
         // Without it, aborting this task would leave the inner one running.
@@ -137,36 +196,33 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Connects the core with the queue and the session.
-struct Serving<'a> {
-    core: Core<Caller>,
+/// Connects the engine with the queue.
+struct Serving<'a, E: Engine> {
+    engine: E,
     started: Instant,
-    link: Link,
-    dispatchers: &'a Dispatchers,
-    outbox: Outbox,
-    queued: &'a mut mpsc::Receiver<Arrival>,
-    /// Received from the queue, on the way to the core.
-    arrivals: Vec<Arrival>,
+    dispatchers: &'a Dispatchers<E::Answer>,
+    outbox: Outbox<E::Answer>,
+    queued: &'a mut mpsc::Receiver<Arrival<E>>,
+    /// Received from the queue, on the way to the engine.
+    arrivals: Vec<Arrival<E>>,
     counters: &'a LaneCounters,
 }
 
-impl<'a> Serving<'a> {
+impl<'a, E: Engine> Serving<'a, E> {
     fn new(
-        link: Link,
-        dispatchers: &'a Dispatchers,
-        queued: &'a mut mpsc::Receiver<Arrival>,
+        engine: E,
+        dispatchers: &'a Dispatchers<E::Answer>,
+        queued: &'a mut mpsc::Receiver<Arrival<E>>,
         counters: &'a LaneCounters,
     ) -> Self {
-        // As many changes may be parked as may be queued.
-        let core = Core::new(queued.max_capacity());
         let (started, outbox, arrivals) = (Instant::now(), Outbox::default(), Vec::new());
-        Self { core, started, link, dispatchers, outbox, queued, arrivals, counters }
+        Self { engine, started, dispatchers, outbox, queued, arrivals, counters }
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         loop {
             self.accept_all_queued();
-            match self.core.next(self.started.elapsed()) {
+            match self.engine.next(self.started.elapsed()) {
                 Step::Send { accepted } => {
                     self.observe(accepted);
                     self.serve().await;
@@ -179,11 +235,11 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// Passes queued changes to the core, for the next batch.
+    /// Passes queued work to the engine, for the next batch.
     fn accept_all_queued(&mut self) {
-        let before = self.core.arrived();
+        let before = self.engine.arrived();
         self.accept_queued();
-        let arrived = self.core.arrived();
+        let arrived = self.engine.arrived();
         if arrived > before.max(1) {
             // Yields the processor once. On busy processors, requests that have arrived are still
             // being read, and a fuller batch makes each change cheaper. A lone change does not wait.
@@ -193,7 +249,7 @@ impl<'a> Serving<'a> {
     }
 
     fn accept_queued(&mut self) {
-        let room = self.core.room();
+        let room = self.engine.room();
         if room > 0 {
             // Each `try_recv` would lock the queue once.
             let _ = self.queued.recv_many(&mut self.arrivals, room).now_or_never();
@@ -202,41 +258,39 @@ impl<'a> Serving<'a> {
     }
 
     fn arrive(&mut self) {
-        for (change, caller) in self.arrivals.drain(..) {
-            self.core.arrive(change, caller);
+        for (work, caller) in self.arrivals.drain(..) {
+            self.engine.arrive(work, caller);
         }
     }
 
     async fn wait(&mut self, until: Option<Duration>, stopped: &mut watch::Receiver<bool>) {
-        // Changes that timed out are answered before the wait.
+        // What timed out is answered before the wait.
         self.deliver();
         let at = until.map(|until| self.started + until);
-        let room = self.core.room();
+        let room = self.engine.room();
         tokio::select! {
             biased;
             _ = self.queued.recv_many(&mut self.arrivals, room),
                 if !self.queued.is_closed() || !self.queued.is_empty() => self.arrive(),
-            // A closed queue still yields its changes.
+            // A closed queue still yields its content.
             _ = stopped.wait_for(|stopped| *stopped), if !self.queued.is_closed() => {
                 self.queued.close();
-                self.core.stop();
+                self.engine.stop();
             }
             () = sleep_until(at.unwrap_or(self.started)), if at.is_some() => {}
         }
     }
 
     async fn serve(&mut self) {
-        // Changes that timed out are answered before the next request, which may take long.
+        // What timed out is answered before the next request, which may take long.
         self.deliver();
-        let Some(request) = self.core.request() else { return };
-        let result = self.link.send(request).await;
-        self.core.on(self.started.elapsed(), result);
-        self.counters.retries.inc_by(self.core.take_retries());
+        self.engine.serve(self.started).await;
+        self.counters.retries.inc_by(self.engine.take_retries());
         self.deliver();
     }
 
     fn deliver(&mut self) {
-        for (Caller { to, dispatcher }, answer) in self.core.take_answers() {
+        for (Caller { to, dispatcher }, answer) in self.engine.take_answers() {
             self.outbox.push(dispatcher, Delivery { to, answer });
         }
         self.outbox.flush(self.dispatchers);

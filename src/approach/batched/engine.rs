@@ -1,0 +1,126 @@
+//! The engine of a lane: carries between its core and its session.
+
+use std::time::Duration;
+
+use futures_util::TryFutureExt;
+use sqlx::{Connection, PgConnection};
+use tokio::time::{Instant, timeout};
+
+use super::core::{Answer, Core, Locked, Request, Response};
+use super::fold;
+use super::statement::{self, Part};
+use crate::approach::guarded_update;
+use crate::ledger::{Change, UserId};
+use crate::queue::lane::{Caller, Engine, Step, Time};
+use crate::store::error::Failure;
+use crate::store::held;
+use crate::store::own_session::OwnSession;
+use crate::store::session::{Connector, SessionLimits};
+
+/// How much longer a request that locks first waits for the row, which keeps changing hands.
+const LOCKED_WAIT_FACTOR: u32 = 5;
+
+/// Decides on changes in its [`Core`], and sends them on a session of its own.
+pub(super) struct ChangeEngine {
+    core: Core<Caller<Answer>>,
+    session: OwnSession,
+}
+
+impl Engine for ChangeEngine {
+    type Work = Change;
+    type Answer = Answer;
+
+    fn new(connector: Connector, parked_max: usize) -> Self {
+        let session = OwnSession::new(connector, statement::SESSION);
+        Self { core: Core::new(parked_max), session }
+    }
+
+    fn arrive(&mut self, change: Change, caller: Caller<Answer>) {
+        self.core.arrive(change, caller);
+    }
+
+    fn room(&self) -> usize {
+        self.core.room()
+    }
+
+    fn arrived(&self) -> usize {
+        self.core.arrived()
+    }
+
+    fn stop(&mut self) {
+        self.core.stop();
+    }
+
+    fn next(&mut self, now: Time) -> Step {
+        self.core.next(now)
+    }
+
+    async fn serve(&mut self, started: Instant) {
+        let Some(request) = self.core.request() else { return };
+        let result = send(&mut self.session, request).await;
+        self.core.on(started.elapsed(), result);
+    }
+
+    fn take_answers(&mut self) -> impl Iterator<Item = (Caller<Answer>, Answer)> {
+        self.core.take_answers()
+    }
+
+    fn take_retries(&mut self) -> u64 {
+        self.core.take_retries()
+    }
+}
+
+/// Sends a request and returns the response. Each step is bounded in time: the check of the session,
+/// the opening of a new one, and the request itself.
+async fn send(own: &mut OwnSession, request: Request<'_>) -> Result<Response, Failure> {
+    let mut session = own.take().await?;
+    let SessionLimits { answer, lock_wait } = own.limits();
+    // `lock_timeout` ends the wait before the server ends the statement: a clean failure.
+    let lock_wait = (lock_wait * LOCKED_WAIT_FACTOR).min(answer / 4);
+    let sending = respond(session.connection(), request, lock_wait).map_err(Failure::at_commit);
+    let result = timeout(answer, sending).await;
+    let (response, spent) = session.after(result);
+    own.give_back(spent).await;
+    response
+}
+
+async fn respond(
+    connection: &mut PgConnection,
+    request: Request<'_>,
+    lock_wait: Duration,
+) -> Result<Response, sqlx::Error> {
+    Ok(match request {
+        Request::Alone(change) => {
+            Response::Alone(guarded_update::update(connection, change).await?)
+        }
+        Request::Batch(parts) => Response::Batch(statement::send(connection, &parts).await?),
+        Request::Locked { user, changes } => {
+            Response::Locked(locked(connection, user, changes, lock_wait).await?)
+        }
+        Request::Probe(users) => Response::Probe(held::probe(connection, users).await?),
+    })
+}
+
+/// Locks one user's row, decides its changes one by one, and commits. Cannot lose a race. `None` where
+/// there is no such user.
+async fn locked(
+    connection: &mut PgConnection,
+    user: UserId,
+    changes: Vec<&Change>,
+    wait: Duration,
+) -> Result<Option<Locked>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let Some((funds, version)) = statement::lock(&mut transaction, user, wait).await? else {
+        transaction.rollback().await?;
+        return Ok(None);
+    };
+    let plan = fold::each(funds, version, changes.iter().copied());
+    let mut replies = Vec::new();
+    let part = Part { user, plan: &plan, changes };
+    // Keys are looked up even if there is nothing to write.
+    if plan.writes(&part.changes) || part.keys().next().is_some() {
+        replies = statement::send(&mut transaction, &[part]).await?;
+    }
+    transaction.commit().await?;
+    Ok(Some(Locked { before: funds.balance, plan, replies }))
+}
