@@ -6,14 +6,15 @@
 //! # Reading order
 //! 1. [`ledger`]: what a change is and what its outcomes are. Knows neither HTTP nor SQL.
 //! 2. [`approach`]: the ways to apply a change, each with the argument why it is exact.
-//! 3. [`store`]: sessions, migrations, and what a failure of the database means.
-//! 4. `queue`: how requests wait for each other within the process.
-//! 5. [`http`]: turns a request into a change, and the result into a response.
-//! 6. [`metrics`]: what is counted on that way.
-//! 7. [`cluster`]: the private PostgreSQL, which runs when no `DATABASE_URL` is given.
-//! 8. [`verify`]: the proof that the journal and the balances agree.
-//! 9. [`config`] and [`service`]: how the parts are configured and assembled.
-//! 10. [`commands`]: the subcommands of the executable.
+//! 3. [`operations`]: transfers, holds and atomic bulks.
+//! 4. [`store`]: sessions, migrations, and what a failure of the database means.
+//! 5. `queue`: how requests wait for each other within the process.
+//! 6. [`http`]: turns a request into a change, and the result into a response.
+//! 7. [`metrics`]: what is counted on that way.
+//! 8. [`cluster`]: the private PostgreSQL, which runs when no `DATABASE_URL` is given.
+//! 9. [`verify`]: the proof that the journal and the balances agree.
+//! 10. [`config`] and [`service`]: how the parts are configured and assembled.
+//! 11. [`commands`]: the subcommands of the executable.
 
 pub mod approach;
 pub mod cluster;
@@ -22,6 +23,7 @@ pub mod config;
 pub mod http;
 pub mod ledger;
 pub mod metrics;
+pub mod operations;
 mod queue;
 pub mod service;
 pub mod store;

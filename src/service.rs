@@ -12,14 +12,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 use tracing::info;
 
-use crate::approach::registry::{Approaches, Shared};
+use crate::approach::registry::{ApproachOptions, Approaches, Shared};
 use crate::cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};
 use crate::http::{self, App, Parts, auth::Tokens, server, server::Workers};
+use crate::metrics::Queued;
+use crate::operations::{OperationLane, OperationOptions, Operations};
 use crate::store::readiness::Readiness;
 use crate::store::schema::{self, StoreError};
 use crate::store::session::Connector;
-use crate::store::{Store, expiry};
+use crate::store::{Store, hold_expiry, key_expiry};
 
 /// How often the private PostgreSQL is checked.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(200);
@@ -54,16 +56,17 @@ pub struct Service {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
-    expiry: JoinHandle<()>,
+    expiry: [JoinHandle<()>; 2],
     supervisor: Option<JoinHandle<()>>,
     shared: Shared,
+    operations: OperationLane,
     cluster: Option<Arc<PrivateCluster>>,
 }
 
 impl Service {
     /// Starts all parts in order. On an error, it stops the parts that have started.
     ///
-    /// The lanes, the expiry of keys and the supervision of the private cluster run on the current
+    /// The lanes, the expiry of keys and holds, and the supervision of the private cluster run on the current
     /// runtime; requests are served on threads of their own.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         // First, so that a port in use is found before a database is started.
@@ -95,16 +98,20 @@ impl Service {
         let connector = Connector::new(options, config.pool.session);
         schema::prepare(&connector, config.pool.connect).await?;
         let shared = Shared::start(&connector, config.approaches);
-        let workers = start_workers(config, &connector, &shared).await?;
+        let operations = start_operations(config, &connector, &shared);
+        let workers = start_workers(config, &connector, &shared, &operations).await?;
         let supervisor = cluster.clone().map(|cluster| tokio::spawn(supervise(cluster)));
-        let expiry = tokio::spawn(expiry::run(connector, config.key_expiry));
+        let expiry = [
+            tokio::spawn(key_expiry::run(connector.clone(), config.key_expiry)),
+            tokio::spawn(hold_expiry::run(connector, config.hold_sweep)),
+        ];
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(workers.serve(listener, config.http, async {
             // An error means that the service was dropped, which stops it as well.
             let _ = stopped.await;
         }));
         info!("listening on http://{address}");
-        Ok(Self { address, stop, serving, expiry, supervisor, shared, cluster })
+        Ok(Self { address, stop, serving, expiry, supervisor, shared, operations, cluster })
     }
 
     /// The address it listens on. Where port 0 was configured, this is the port that was chosen.
@@ -119,9 +126,9 @@ impl Service {
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the accept loop panicked");
         }
-        self.shared.close(CLOSE_MAX).await;
-        // This may hit the middle of a batch of expired keys: the database rolls the batch back.
-        self.expiry.abort();
+        tokio::join!(self.shared.close(CLOSE_MAX), self.operations.close(CLOSE_MAX));
+        // This may hit the middle of a transaction: the database rolls it back.
+        self.expiry.iter().for_each(JoinHandle::abort);
         if let Some(supervisor) = &self.supervisor {
             supervisor.abort();
         }
@@ -130,23 +137,39 @@ impl Service {
     }
 }
 
+fn start_operations(config: &Config, connector: &Connector, shared: &Shared) -> OperationLane {
+    let ApproachOptions { lane_queue, key_wait, .. } = config.approaches;
+    let options = OperationOptions { queue_max: lane_queue, key_wait };
+    OperationLane::start(connector, &options, shared.keys(), shared.metrics())
+}
+
 /// Starts the threads that serve HTTP. The first threads are the homes of the database sessions
 /// (see [`Store`]); any further threads share the sessions of these homes, round robin.
 async fn start_workers(
     config: &Config,
     connector: &Connector,
     shared: &Shared,
+    operations: &OperationLane,
 ) -> Result<Workers, StartError> {
     let (count, pool, http) = (config.workers, config.pool, config.http);
     let homes = pool.homes(count);
     let stores = Arc::new(Mutex::new(Vec::<Store>::new()));
     let (connector, shared, tokens) =
         (connector.clone(), shared.clone(), config.auth_tokens.clone());
+    let operations = operations.clone();
+    let metrics: Arc<dyn Fn() -> String + Send + Sync> = {
+        let (shared, operations) = (shared.clone(), operations.clone());
+        Arc::new(move || {
+            let queued = Queued { changes: shared.queued(), operations: operations.queued() };
+            shared.metrics().text(queued)
+        })
+    };
     let readiness = Readiness::new(connector.clone());
     Workers::start(count, http, move |number| {
         let (connector, stores) = (connector.clone(), Arc::clone(&stores));
         let (shared, readiness) = (shared.clone(), readiness.clone());
         let tokens = Tokens::new(tokens.clone());
+        let (operations, metrics) = (operations.clone(), Arc::clone(&metrics));
         async move {
             let known = {
                 let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,6 +187,8 @@ async fn start_workers(
             let approaches = Approaches::new(&store, &shared);
             let parts = Parts {
                 approaches,
+                operations: Operations::new(&operations),
+                metrics,
                 store: store.clone(),
                 readiness,
                 tokens,

@@ -28,6 +28,10 @@
 //! Neither updates a row. The second arm of the `UNION ALL` tells them apart in the same statement.
 //! It is a primary-key lookup that only runs when nothing was updated.
 //!
+//! # Expired holds
+//! A refusal looks at the user's holds in the same snapshot: if one has expired, nothing is written, its
+//! money is released in a commit of its own, and the change is attempted again.
+//!
 //! # When the process dies
 //! Before the server has the statement: nothing happened. After that, the server runs it to its end
 //! whether or not a client listens. It is one transaction, so it is applied in full or not at all.
@@ -56,9 +60,12 @@ WITH changed AS (
            (user_id, version, kind, amount, held_amount, balance, held, created_at, reference)
     SELECT $2, version, 'change', $1, 0, balance, held, changed_at, $3 FROM changed
 )
-SELECT balance FROM changed
+SELECT balance, false FROM changed
 UNION ALL
-SELECT NULL FROM users WHERE id = $2 AND NOT EXISTS (SELECT FROM changed)";
+SELECT NULL, u.held > 0 AND EXISTS (
+    SELECT FROM holds h WHERE h.user_id = $2 AND h.state = 'open'
+    AND h.expires_at <= greatest(statement_timestamp(), u.changed_at))
+FROM users u WHERE u.id = $2 AND NOT EXISTS (SELECT FROM changed)";
 
 const WITH_KEY: &str = r"
 WITH stored AS MATERIALIZED (
@@ -70,11 +77,16 @@ WITH stored AS MATERIALIZED (
     WHERE id = $2 AND balance + $1 >= 0 AND balance + held + $1 <= 9223372036854775807
       AND NOT EXISTS (SELECT FROM stored)
     RETURNING version, balance, held, changed_at
+), refused AS MATERIALIZED (
+    SELECT u.held > 0 AND EXISTS (
+        SELECT FROM holds h WHERE h.user_id = $2 AND h.state = 'open'
+        AND h.expires_at <= greatest(statement_timestamp(), u.changed_at)) AS has_expired
+    FROM users u
+    WHERE u.id = $2 AND NOT EXISTS (SELECT FROM changed) AND NOT EXISTS (SELECT FROM stored)
 ), decided AS (
     SELECT balance FROM changed
     UNION ALL
-    SELECT NULL FROM users
-    WHERE id = $2 AND NOT EXISTS (SELECT FROM changed) AND NOT EXISTS (SELECT FROM stored)
+    SELECT NULL FROM refused WHERE NOT has_expired
 ), journaled AS (
     INSERT INTO balance_changes
            (user_id, version, kind, amount, held_amount, balance, held, created_at, key, reference)
@@ -84,9 +96,12 @@ WITH stored AS MATERIALIZED (
     SELECT $2, $4, $5, CASE WHEN balance IS NOT NULL THEN ARRAY[balance] END FROM decided
     RETURNING user_id
 )
-SELECT balance, NULL::text AS fingerprint, NULL::bigint[] AS answer FROM decided
+SELECT balance, false AS has_expired, NULL::text AS fingerprint, NULL::bigint[] AS answer
+FROM decided
 UNION ALL
-SELECT NULL, fingerprint, answer FROM stored";
+SELECT NULL, true, NULL, NULL FROM refused WHERE has_expired
+UNION ALL
+SELECT NULL, false, fingerprint, answer FROM stored";
 
 #[derive(Default)]
 pub(super) struct GuardedUpdate;
@@ -105,23 +120,42 @@ impl Pooled for GuardedUpdate {
 }
 
 async fn without_key(connection: &mut PgConnection, change: &Change) -> Result<Outcome, Failure> {
-    let decided = update(connection, change).await.map_err(Failure::at_commit)?;
-    Ok(Outcome::fresh(decided.ok_or(ChangeError::UserNotFound)?))
+    match update(connection, change).await.map_err(Failure::at_commit)? {
+        Updated::Decided(decision) => Ok(Outcome::fresh(decision)),
+        Updated::HoldsExpired => Err(Failure::HoldsExpired),
+        Updated::NoUser => Err(ChangeError::UserNotFound.into()),
+    }
 }
 
-/// The statement for a change without a key; `None` where there is no such user. `batched` sends it
-/// for a change that is alone in its batch.
+/// The result of the statement for a change without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Updated {
+    /// It was applied, or refused.
+    Decided(Decision),
+    /// It would be refused, but expired holds have to be released first. Nothing was written.
+    HoldsExpired,
+    /// There is no such user.
+    NoUser,
+}
+
+/// The statement for a change without a key. `batched` sends it for a change that is alone in its
+/// batch.
 pub(super) async fn update(
     connection: &mut PgConnection,
     change: &Change,
-) -> Result<Option<Decision>, sqlx::Error> {
-    let row: Option<(Option<Balance>,)> = sqlx::query_as(WITHOUT_KEY)
+) -> Result<Updated, sqlx::Error> {
+    let row: Option<(Option<Balance>, bool)> = sqlx::query_as(WITHOUT_KEY)
         .bind(change.amount.get())
         .bind(change.user.get())
         .bind(change.reference.as_ref().map(Reference::as_str))
         .fetch_optional(connection)
         .await?;
-    Ok(row.map(|(balance,)| balance.map_or(Decision::Refused, Decision::Accepted)))
+    Ok(match row {
+        None => Updated::NoUser,
+        Some((Some(balance), _)) => Updated::Decided(Decision::Accepted(balance)),
+        Some((None, true)) => Updated::HoldsExpired,
+        Some((None, false)) => Updated::Decided(Decision::Refused),
+    })
 }
 
 async fn with_key(
@@ -129,7 +163,7 @@ async fn with_key(
     change: &Change,
     key: &Key,
 ) -> Result<Outcome, Failure> {
-    type Row = (Option<Balance>, Option<String>, Option<Vec<i64>>);
+    type Row = (Option<Balance>, bool, Option<String>, Option<Vec<i64>>);
     let fingerprint = change.fingerprint();
     let row: Option<Row> = sqlx::query_as(WITH_KEY)
         .bind(change.amount.get())
@@ -140,7 +174,10 @@ async fn with_key(
         .fetch_optional(connection)
         .await
         .map_err(Failure::at_commit)?;
-    let (balance, stored, answer) = row.ok_or(ChangeError::UserNotFound)?;
+    let (balance, has_expired, stored, answer) = row.ok_or(ChangeError::UserNotFound)?;
+    if has_expired {
+        return Err(Failure::HoldsExpired);
+    }
     if let Some(stored) = stored {
         return Ok(Stored::from_columns(stored, answer).replay(&fingerprint)?);
     }

@@ -14,6 +14,7 @@ use crate::queue::local_lock::LocalLocks;
 use crate::store::Store;
 use crate::store::error::Failure;
 use crate::store::held::{HeldUsers, RowWait};
+use crate::store::hold_expiry;
 use crate::store::retry::{Attempts, Policy};
 use crate::store::session::BoxFuture;
 
@@ -79,18 +80,36 @@ impl<A: Pooled> OnPool<A> {
         let mut attempts = Attempts::new(A::POLICY);
         loop {
             self.held.wait_while_marked(change.user, &wait).await?;
-            match self.attempt(change.clone()).await {
+            let attempted = match self.attempt(change.clone()).await {
+                Err(Failure::HoldsExpired) => self.release_expired_holds(change.user).await,
+                attempted => attempted,
+            };
+            match attempted {
                 Err(Failure::Race(_)) if attempts.again().await => {}
                 Err(Failure::Locked(_)) => {
                     self.held.mark(change.user, self.store.reads(), &mut wait);
                 }
-                // The user was marked while this change waited for a session.
+                // The user was marked while this change waited for a session, or expired holds were
+                // released.
                 Ok(None) if wait.elapsed() < self.store.changes().wait() => continue,
                 Ok(None) => return Err(ChangeError::NotApplied("it waited for too long".into())),
                 Ok(Some(outcome)) => return Ok(outcome),
                 Err(failure) => return Err(failure.into()),
             }
             self.retries.inc();
+        }
+    }
+
+    /// `None`: the change has to be attempted again.
+    async fn release_expired_holds(&self, user: UserId) -> Result<Option<Outcome>, Failure> {
+        let releasing = self.store.changes().perform(Some(user), move |connection| {
+            Box::pin(hold_expiry::release(connection, user))
+        });
+        match releasing.await {
+            Ok(_) => Ok(None),
+            // Nothing of the change itself was sent.
+            Err(Failure::Unknown(cause)) => Err(Failure::NotSent(cause)),
+            Err(failure) => Err(failure),
         }
     }
 

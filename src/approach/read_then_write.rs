@@ -19,11 +19,18 @@ pub(super) struct Reading {
     with_key: &'static str,
 }
 
-/// Takes no lock.
+/// Takes no lock. One snapshot has the funds and tells whether the user has a hold whose time is over.
 pub(super) const UNLOCKED: Reading = Reading {
-    without_key: "SELECT balance, held, version FROM users WHERE id = $1",
+    without_key: r"
+SELECT u.balance, u.held, u.version, u.held > 0 AND EXISTS (
+    SELECT FROM holds h WHERE h.user_id = $1 AND h.state = 'open'
+    AND h.expires_at <= greatest(statement_timestamp(), u.changed_at))
+FROM users u WHERE u.id = $1",
     with_key: r"
-SELECT u.balance, u.held, u.version, k.fingerprint, k.answer
+SELECT u.balance, u.held, u.version, u.held > 0 AND EXISTS (
+    SELECT FROM holds h WHERE h.user_id = $1 AND h.state = 'open'
+    AND h.expires_at <= greatest(statement_timestamp(), u.changed_at)),
+    k.fingerprint, k.answer
 FROM users u LEFT JOIN idempotency_keys k ON k.user_id = u.id AND k.key = $2
 WHERE u.id = $1",
 };
@@ -31,11 +38,20 @@ WHERE u.id = $1",
 /// Locks the user's row until the transaction ends.
 ///
 /// A statement that had to wait for the lock returns the newest balance, but the key as its snapshot
-/// had it before the wait. The primary key catches what the snapshot missed.
+/// had it before the wait. The primary key catches what the snapshot missed. The holds are those of the
+/// snapshot as well. One that was resolved during the wait may count as expired, which costs an attempt.
+/// One that was made during the wait has not expired yet, because the moment of the statement decides.
 pub(super) const LOCKED: Reading = Reading {
-    without_key: "SELECT balance, held, version FROM users WHERE id = $1 FOR UPDATE",
+    without_key: r"
+SELECT u.balance, u.held, u.version, u.held > 0 AND EXISTS (
+    SELECT FROM holds h WHERE h.user_id = $1 AND h.state = 'open'
+    AND h.expires_at <= greatest(statement_timestamp(), u.changed_at))
+FROM users u WHERE u.id = $1 FOR UPDATE OF u",
     with_key: r"
-SELECT u.balance, u.held, u.version, k.fingerprint, k.answer
+SELECT u.balance, u.held, u.version, u.held > 0 AND EXISTS (
+    SELECT FROM holds h WHERE h.user_id = $1 AND h.state = 'open'
+    AND h.expires_at <= greatest(statement_timestamp(), u.changed_at)),
+    k.fingerprint, k.answer
 FROM users u LEFT JOIN idempotency_keys k ON k.user_id = u.id AND k.key = $2
 WHERE u.id = $1
 FOR UPDATE OF u",
@@ -72,6 +88,8 @@ const WRITE_KEY: &str =
 pub(super) struct Loaded {
     funds: Funds,
     version: i64,
+    /// Whether a hold that is still open has expired.
+    has_expired: bool,
     /// What the key was used for.
     stored: Option<Stored>,
 }
@@ -91,22 +109,27 @@ pub(super) async fn load(
     change: &Change,
     reading: &Reading,
 ) -> Result<Loaded, Failure> {
-    type KeyedRow = (Balance, Balance, i64, Option<String>, Option<Vec<i64>>);
+    type Row = (Balance, Balance, i64, bool);
+    type KeyedRow = (Balance, Balance, i64, bool, Option<String>, Option<Vec<i64>>);
     let user = change.user.get();
     let row: Option<KeyedRow> = match &change.key {
         None => {
             let query = sqlx::query_as(reading.without_key).bind(user);
-            let row = query.fetch_optional(connection).await.map_err(Failure::before_commit)?;
-            row.map(|(balance, held, version)| (balance, held, version, None, None))
+            let row: Option<Row> =
+                query.fetch_optional(connection).await.map_err(Failure::before_commit)?;
+            row.map(|(balance, held, version, expired)| {
+                (balance, held, version, expired, None, None)
+            })
         }
         Some(key) => {
             let query = sqlx::query_as(reading.with_key).bind(user).bind(key.as_str());
             query.fetch_optional(connection).await.map_err(Failure::before_commit)?
         }
     };
-    let (balance, held, version, fingerprint, answer) = row.ok_or(ChangeError::UserNotFound)?;
+    let (balance, held, version, has_expired, fingerprint, answer) =
+        row.ok_or(ChangeError::UserNotFound)?;
     let stored = fingerprint.map(|fingerprint| Stored::from_columns(fingerprint, answer));
-    Ok(Loaded { funds: Funds { balance, held }, version, stored })
+    Ok(Loaded { funds: Funds { balance, held }, version, has_expired, stored })
 }
 
 /// Replays the outcome that is stored with the key; otherwise decides, and writes the decision if the
@@ -114,7 +137,8 @@ pub(super) async fn load(
 /// on whether the statement commits by itself.
 ///
 /// # Errors
-/// [`Failure::Race`] where another change came in between; then nothing was written.
+/// [`Failure::Race`] where another change came in between, and [`Failure::HoldsExpired`] where expired
+/// holds have to be released first; then nothing was written.
 pub(super) async fn decide_and_write(
     connection: &mut PgConnection,
     change: &Change,
@@ -132,6 +156,7 @@ pub(super) async fn decide_and_write(
             }
             true
         }
+        Decision::Refused if loaded.has_expired => return Err(Failure::HoldsExpired),
         Decision::Accepted(_) | Decision::Refused => match &change.key {
             Some(key) => {
                 write_key(connection, change, key, decision).await.map_err(failed)?;

@@ -91,6 +91,21 @@ impl Shared {
         }
     }
 
+    /// The locks of keys. Every request with a key waits for it, whatever it asks for.
+    pub(crate) fn keys(&self) -> &LocalLocks<(UserId, Key)> {
+        &self.keys
+    }
+
+    /// The counters of the service.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// How many changes wait in the lanes.
+    pub fn queued(&self) -> usize {
+        self.lanes.queued()
+    }
+
     /// Decides on what still waits in the lanes, for `limit` at most, and ends them. Nothing may be
     /// applied after it.
     pub async fn close(&self, limit: Duration) {
@@ -159,11 +174,6 @@ impl Approaches {
         };
         let built = ALL.iter().map(build).collect();
         Self { store: store.clone(), shared: shared.clone(), built }
-    }
-
-    /// What was counted so far by all threads that share with this one, for `GET /metrics`.
-    pub fn metrics(&self) -> String {
-        self.shared.metrics.text(self.shared.lanes.queued())
     }
 
     /// The approach of that name in the route.

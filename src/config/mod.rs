@@ -48,6 +48,8 @@ pub struct Config {
     pub approaches: ApproachOptions,
     /// How long an idempotency key is kept, at least.
     pub key_expiry: Duration,
+    /// How often holds whose time is over are released.
+    pub hold_sweep: Duration,
     /// The accepted bearer tokens. An empty list admits everybody.
     pub auth_tokens: Vec<String>,
     /// Which events are logged.
@@ -100,6 +102,7 @@ impl Config {
                 lanes: values.number("LANES", 1, 64)?,
                 lane_queue: values.number("LANE_QUEUE", 1, 1_000_000)?,
             },
+            hold_sweep: values.number("HOLD_SWEEP_SECS", 1, 86_400).map(Duration::from_secs)?,
             key_expiry: values
                 .number("KEY_EXPIRY_HOURS", 1, 87_600)
                 .map(|hours: u64| Duration::from_secs(hours * 3600))?,

@@ -85,6 +85,11 @@ pub static VARIABLES: &[Variable] = &[
     ),
     variable("KEY_EXPIRY_HOURS", "168", "an Idempotency-Key is kept for at least so long: 7 days"),
     variable(
+        "HOLD_SWEEP_SECS",
+        "1",
+        "how often holds whose time is over are released; whoever needs their money before gets it",
+    ),
+    variable(
         "AUTH_TOKENS",
         "",
         "comma-separated bearer tokens, each opens all routes; health checks and API document need none; unset: no check",

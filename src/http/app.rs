@@ -11,6 +11,7 @@ use super::body::user_id;
 use super::error::HttpError;
 use crate::approach::registry::Approaches;
 use crate::ledger::UserId;
+use crate::operations::Operations;
 use crate::store::Store;
 use crate::store::readiness::Readiness;
 
@@ -21,6 +22,10 @@ pub type App = Arc<Parts>;
 pub struct Parts {
     /// Apply changes.
     pub approaches: Approaches,
+    /// Apply everything beyond a change of one balance.
+    pub operations: Operations,
+    /// What was counted so far, as a text.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Everything else that needs the database.
     pub store: Store,
     /// Whether the database takes changes.
@@ -33,6 +38,9 @@ pub struct Parts {
 
 /// A segment of the path. It may not be UTF-8.
 pub(super) type Segment = Result<Path<String>, PathRejection>;
+
+/// Two segments of the path. They may not be UTF-8.
+pub(super) type PathSegments = Result<Path<(String, String)>, PathRejection>;
 
 /// The text of a segment, empty if it is not UTF-8.
 pub(super) fn text(segment: Segment) -> String {

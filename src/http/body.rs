@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::error::HttpError;
 use super::wire::{BODY_BYTES_MAX, DRAINED_BYTES_MAX, REFERENCE_RULE};
-use crate::ledger::{Amount, Reference, UserId};
+use crate::ledger::{Amount, Payment, Reference, UserId};
 
 /// Reads a JSON body of at most [`BODY_BYTES_MAX`] bytes that arrives within `limit`.
 pub async fn read_json(request: Request<Body>, limit: Duration) -> Result<Bytes, HttpError> {
@@ -109,7 +109,7 @@ enum Problem {
 
 impl Problem {
     fn describe(&self, names: &[&'static str]) -> String {
-        let names = names.join(", ");
+        let names = if names.is_empty() { "no members".to_owned() } else { names.join(", ") };
         match self {
             Self::NotAnObject => format!("The request body must be a JSON object with {names}"),
             Self::Unknown(name) => {
@@ -225,6 +225,12 @@ pub fn user_id(name: &str, number: i64) -> Result<UserId, HttpError> {
 pub fn amount(value: &RawValue) -> Result<Amount, HttpError> {
     let number = whole_number("amount", value, -i64::MAX)?;
     Amount::new(number).ok_or_else(|| HttpError::bad_request("amount is out of range"))
+}
+
+/// An amount of at least 1, or a sentence that starts with `name`.
+pub fn payment(name: &str, value: &RawValue) -> Result<Payment, HttpError> {
+    let number = whole_number(name, value, 1)?;
+    Payment::new(number).ok_or_else(|| HttpError::not_in_range(name, 1, i64::MAX))
 }
 
 /// A reference, or a sentence that says what it must be.

@@ -18,5 +18,5 @@ use super::wire::OPENMETRICS;
     responses(responses::Metrics)
 )]
 pub async fn show(State(app): State<App>) -> Response<Body> {
-    of_type(OPENMETRICS, app.approaches.metrics())
+    of_type(OPENMETRICS, (app.metrics)())
 }

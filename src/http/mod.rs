@@ -13,6 +13,7 @@ mod connection;
 pub mod docs;
 pub mod error;
 pub mod health;
+pub mod holds;
 pub mod key;
 pub mod metrics;
 pub mod openapi;
@@ -20,6 +21,7 @@ mod places;
 mod refusal;
 pub mod response;
 pub mod server;
+pub mod transfers;
 pub mod users;
 pub mod wire;
 
@@ -83,6 +85,10 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(users::create))
         .routes(routes!(users::show))
         .routes(routes!(users::changes))
+        .routes(routes!(transfers::create))
+        .routes(routes!(holds::reserve))
+        .routes(routes!(holds::capture))
+        .routes(routes!(holds::release))
         .routes(routes!(metrics::show))
 }
 

@@ -3,16 +3,14 @@
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
-use serde::Serialize;
 
 use super::app::{App, Segment, path_user, positive_number};
 use super::body::{members, read_json, whole_number};
 use super::error::HttpError;
 use super::key;
 use super::openapi::{parameters, responses, schemas};
-use super::response::json;
+use super::response::{json, to_json};
 use super::wire::{AppliedChange, Changes, PAGE_DEFAULT, PAGE_MAX, User, UserNow};
-use crate::ledger::ChangeError;
 use crate::store::history::Entry;
 use crate::store::users;
 
@@ -89,11 +87,6 @@ pub async fn changes(
     let next = entries.last().map(|entry| entry.version).filter(|_| more);
     let changes = entries.into_iter().map(AppliedChange::from).collect();
     Ok(json(StatusCode::OK, to_json(&Changes { changes, next })?))
-}
-
-fn to_json(body: &impl Serialize) -> Result<String, HttpError> {
-    serde_json::to_string(body)
-        .map_err(|error| HttpError::Change(ChangeError::Internal(error.into())))
 }
 
 /// The page of the history that a query selects.

@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, 
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::ledger::{self, Amount, Reference, UserId};
+use crate::ledger::{self, Amount, Payment, Reference, UserId};
 
 /// The longest body that is read, in bytes. The longest reference, with every character escaped
 /// (`\ud83d\ude00`), takes 3,060 of them, and everything else about 100.
@@ -33,6 +33,9 @@ pub(super) const PAGE_MAX: i64 = 500;
 pub(super) const INSUFFICIENT: &str = "Insufficient funds";
 pub(super) const USER_REQUIRED: &str = "userId and amount are required";
 pub(super) const AMOUNT_REQUIRED: &str = "amount is required";
+pub(super) const TRANSFER_REQUIRED: &str = "from, to and amount are required";
+pub(super) const SAME_USER: &str = "from and to must be different users";
+pub(super) const CAPTURE_TO_OWNER: &str = "to must be another user than the hold's";
 pub(super) const REFERENCE_RULE: &str =
     "reference must be a string of 1 to 255 characters without control characters";
 
@@ -67,6 +70,70 @@ pub(super) struct UserNow {
     pub(super) held: ledger::Balance,
     #[schema(value_type = Count)]
     pub(super) version: i64,
+}
+
+/// Both users of a transfer, right after it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Transferred)]
+pub(super) struct TransferDone {
+    /// Who has paid.
+    pub(super) from: Side,
+    /// Who was paid.
+    pub(super) to: Side,
+}
+
+/// One user of a transfer, right after it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Side {
+    #[schema(value_type = UserId)]
+    pub(super) id: i64,
+    #[schema(value_type = Balance)]
+    pub(super) balance: ledger::Balance,
+    #[schema(value_type = Version)]
+    pub(super) version: i64,
+}
+
+/// A hold that was made, and its user right after it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Reserved)]
+pub(super) struct NewHoldDone {
+    /// The number of the hold: the version of its entry in the history.
+    #[schema(value_type = Version)]
+    pub(super) hold: i64,
+    /// What was set aside, in minor units (cents).
+    #[schema(value_type = Payment)]
+    pub(super) amount: ledger::Balance,
+    #[schema(value_type = Balance)]
+    pub(super) balance: ledger::Balance,
+    #[schema(value_type = Held)]
+    pub(super) held: ledger::Balance,
+    /// From then on it can no longer be captured. UTC, with microseconds.
+    #[schema(format = DateTime)]
+    pub(super) expires_at: String,
+}
+
+/// What was captured, and the hold's user right after it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Captured)]
+pub(super) struct HoldCaptured {
+    /// What was taken of the hold, in minor units (cents).
+    #[schema(value_type = Payment)]
+    pub(super) captured: ledger::Balance,
+    #[schema(value_type = Balance)]
+    pub(super) balance: ledger::Balance,
+    #[schema(value_type = Held)]
+    pub(super) held: ledger::Balance,
+}
+
+/// The hold's user right after its release.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Released)]
+pub(super) struct HoldReleased {
+    #[schema(value_type = Balance)]
+    pub(super) balance: ledger::Balance,
+    #[schema(value_type = Held)]
+    pub(super) held: ledger::Balance,
 }
 
 /// A page of a user's history, newest first.
@@ -159,6 +226,24 @@ impl PartialSchema for Amount {
     }
 }
 
+impl PartialSchema for Payment {
+    fn schema() -> RefOr<Schema> {
+        whole_number(1, i64::MAX)
+            .description(Some("Minor units (cents): 1 to 9223372036854775807"))
+            .examples([json!(500)])
+            .into()
+    }
+}
+
+impl PartialSchema for ledger::HoldPeriod {
+    fn schema() -> RefOr<Schema> {
+        whole_number(1, Self::SECONDS_MAX)
+            .description(Some("How long the hold can be captured, in seconds"))
+            .default(Some(json!(Self::DEFAULT.seconds())))
+            .into()
+    }
+}
+
 /// The schema of a version, which counts a user's changes.
 pub struct Version;
 
@@ -199,6 +284,8 @@ impl PartialSchema for Reference {
     }
 }
 
+impl ToSchema for Payment {}
+impl ToSchema for ledger::HoldPeriod {}
 impl ToSchema for Balance {}
 impl ToSchema for Held {}
 impl ToSchema for Count {}

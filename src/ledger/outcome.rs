@@ -132,6 +132,21 @@ pub enum ChangeError {
     Internal(#[source] Cause),
 }
 
+impl ChangeError {
+    /// The error to answer with if an earlier attempt may have been applied.
+    ///
+    /// Such a request is never "not applied" before its key proves it: a key that another request has
+    /// used excludes this one for good. Nothing else is a proof, since the earlier attempt may still be
+    /// waiting for a lock and commit later.
+    pub fn after_an_unknown_attempt(self) -> Self {
+        match self {
+            Self::KeyReused | Self::OutcomeUnknown(_) => self,
+            Self::NotApplied(cause) | Self::Internal(cause) => Self::OutcomeUnknown(cause),
+            other => Self::OutcomeUnknown(other.into()),
+        }
+    }
+}
+
 /// How a hold has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {

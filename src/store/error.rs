@@ -28,6 +28,9 @@ pub enum Failure {
     Data(ChangeError),
     /// The change may or may not have been applied. Only its key can tell, if it has one.
     Unknown(Cause),
+    /// Nothing was written: the user lacks funds, but has holds whose time is over. They must be released
+    /// first ([`hold_expiry`](super::hold_expiry)); then the request is decided again.
+    HoldsExpired,
     /// Nothing was applied, and another attempt would not help. The error is for the caller.
     Final(ChangeError),
 }
@@ -38,6 +41,14 @@ impl Failure {
     pub fn before_commit(error: sqlx::Error) -> Self {
         match Self::at_commit(error) {
             Self::Unknown(cause) => Self::Final(ChangeError::NotApplied(cause)),
+            failure => failure,
+        }
+    }
+
+    /// For `map_err`, inside a transaction that can be run again as a whole.
+    pub fn in_transaction(error: sqlx::Error) -> Self {
+        match Self::at_commit(error) {
+            Self::Unknown(cause) => Self::NotSent(cause),
             failure => failure,
         }
     }
@@ -81,7 +92,7 @@ impl Failure {
     pub fn costs_session(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::NotSent(_) | Self::Unknown(_) => true,
-            Self::Race(_) | Self::Locked(_) | Self::Data(_) => false,
+            Self::Race(_) | Self::Locked(_) | Self::Data(_) | Self::HoldsExpired => false,
             Self::Final(ChangeError::NotApplied(cause) | ChangeError::Internal(cause)) => {
                 cause.downcast_ref::<sqlx::Error>().is_some_and(ends_session)
             }
@@ -105,6 +116,7 @@ impl From<Failure> for ChangeError {
             | Failure::Race(cause)
             | Failure::Locked(cause) => Self::NotApplied(cause),
             Failure::Unknown(cause) => Self::OutcomeUnknown(cause),
+            Failure::HoldsExpired => Self::NotApplied("expired holds were not released".into()),
             Failure::Data(error) | Failure::Final(error) => error,
         }
     }

@@ -4,17 +4,20 @@
 //!   [`own_session`].
 //! - The meaning of failures: [`error`]; bounded retries: [`retry`].
 //! - Rows that stay locked: [`held`].
-//! - Tables and their statements: [`schema`], [`users`], [`history`], [`keys`], [`expiry`].
+//! - Tables and their statements: [`schema`], [`users`], [`history`], [`keys`],
+//!   [`key_expiry`], [`hold_expiry`], [`posting`].
 //! - Whether the database accepts changes: [`readiness`].
 
 pub mod error;
-pub mod expiry;
 pub mod held;
 pub mod history;
+pub mod hold_expiry;
+pub mod key_expiry;
 pub mod keys;
 mod migrating;
 pub mod own_session;
 pub mod pool;
+pub mod posting;
 pub mod readiness;
 pub mod retry;
 pub mod schema;

@@ -51,7 +51,7 @@ WITH doubtful AS (
     SELECT k.user_id, k.key, k.fingerprint, k.answer[1] AS balance, c.version AS other_version
     FROM idempotency_keys AS k
     LEFT JOIN balance_changes AS c ON c.user_id = k.user_id AND c.key = k.key
-    WHERE k.answer IS NOT NULL
+    WHERE k.answer IS NOT NULL AND starts_with(k.fingerprint, 'change ')
         AND k.fingerprint <> 'change 0'
         AND NOT starts_with(k.fingerprint, 'change 0 ')
         AND ('change ' || c.amount || coalesce(' ' || c.reference, ''), c.balance)

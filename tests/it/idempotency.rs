@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll::approach::registry;
-use plimsoll::store::expiry;
+use plimsoll::store::key_expiry;
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -272,9 +272,9 @@ async fn old_keys_are_removed_and_young_ones_stay() {
         .await
         .unwrap();
     let mut connection = service.pool.acquire().await.unwrap();
-    assert_eq!(expiry::remove_older_than(&mut connection, week).await.unwrap(), 1_199);
+    assert_eq!(key_expiry::remove_older_than(&mut connection, week).await.unwrap(), 1_199);
     busy.rollback().await.unwrap();
-    assert_eq!(expiry::remove_older_than(&mut connection, week).await.unwrap(), 1);
+    assert_eq!(key_expiry::remove_older_than(&mut connection, week).await.unwrap(), 1);
     drop(connection);
     assert!(service.keyed("self", 1, -2, "young").await.1, "it still replays");
     service.stop().await;

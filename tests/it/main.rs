@@ -13,6 +13,7 @@ mod idempotency;
 mod journal;
 mod metrics;
 mod openapi;
+mod operations;
 mod outcomes;
 mod places;
 mod private_cluster;

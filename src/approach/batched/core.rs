@@ -10,6 +10,9 @@
 //! step sends one job, answers the callers it can, and pushes the rest as further jobs: users who must
 //! be decided one by one, or the halves of a job whose data the database rejects.
 //!
+//! A user whose changes do not all fit, and who has holds whose time is over, is taken out of the batch:
+//! the holds are released, and then the changes are planned anew.
+//!
 //! # Failures
 //! - *Data* (classes 22 and 23): the job is halved until the rejected change is alone. No other failure
 //!   is worth halving: the halves would fail the same way and multiply the wait.
@@ -36,6 +39,7 @@ use std::time::Duration;
 
 use super::fold::{self, Guard, Plan, Planned};
 use super::statement::{Part, Reply};
+use crate::approach::guarded_update::Updated;
 use crate::ledger::{Balance, Change, ChangeError, Decision, Outcome, UserId};
 use crate::queue::lane::{Step, Time};
 use crate::store::error::Failure;
@@ -67,18 +71,28 @@ pub(super) enum Request<'a> {
     Batch(Vec<Part<'a>>),
     /// One user: the row is locked first, then the changes are decided one by one.
     Locked { user: UserId, changes: Vec<&'a Change> },
+    /// Release the user's holds whose time is over.
+    ReleaseHolds(UserId),
     /// Which of these rows are locked?
     Probe(&'a [UserId]),
 }
 
 /// The response to the request of the same name.
 pub(super) enum Response {
-    /// `None`: there is no such user.
-    Alone(Option<Decision>),
+    Alone(Updated),
     Batch(Vec<Reply>),
-    /// `None`: there is no such user.
-    Locked(Option<Locked>),
+    Locked(LockedReply),
+    ReleaseHolds,
     Probe(Vec<Probed>),
+}
+
+/// The response for a user whose row was to be locked first.
+pub(super) enum LockedReply {
+    Decided(Locked),
+    /// Some changes would be refused, but expired holds have to be released first. Nothing was written.
+    HoldsExpired,
+    /// There is no such user.
+    NoUser,
 }
 
 /// The response for a user whose row was locked first.
@@ -140,6 +154,8 @@ struct Job<C> {
     probes: u32,
     /// Locks the row before deciding, so no other change comes in between. For one user only.
     locks_first: bool,
+    /// Releases the user's expired holds before anything else. For one user only.
+    releases_first: bool,
 }
 
 /// What was sent to the database.
@@ -243,15 +259,27 @@ impl<C> Core<C> {
     /// Without a request, or with a response to another one.
     pub(super) fn on(&mut self, now: Time, result: Result<Response, Failure>) {
         match (self.sent.take().expect("a result follows a request"), result) {
-            (Task::Job(job), Ok(Response::Alone(decision))) => {
-                let answer = decision.map(Outcome::fresh).ok_or(ChangeError::UserNotFound);
-                self.conclude_all(job.groups, &answer);
+            (Task::Job(job), Ok(Response::Alone(Updated::Decided(decision)))) => {
+                self.conclude_all(job.groups, &Ok(Outcome::fresh(decision)));
             }
-            (Task::Job(job), Ok(Response::Batch(replies))) => self.on_batch(job, replies),
-            (Task::Job(job), Ok(Response::Locked(None))) => {
+            (
+                Task::Job(job),
+                Ok(Response::Alone(Updated::NoUser) | Response::Locked(LockedReply::NoUser)),
+            ) => {
                 self.conclude_all(job.groups, &Err(ChangeError::UserNotFound));
             }
-            (Task::Job(job), Ok(Response::Locked(Some(locked)))) => {
+            (
+                Task::Job(job),
+                Ok(
+                    Response::Alone(Updated::HoldsExpired)
+                    | Response::Locked(LockedReply::HoldsExpired),
+                ),
+            ) => self.release_first(now, job.groups, job.attempts),
+            (Task::Job(job), Ok(Response::ReleaseHolds)) => {
+                self.push(Job { releases_first: false, ..job });
+            }
+            (Task::Job(job), Ok(Response::Batch(replies))) => self.on_batch(now, job, replies),
+            (Task::Job(job), Ok(Response::Locked(LockedReply::Decided(locked)))) => {
                 self.on_locked(now, job, locked);
             }
             (Task::Job(job), Err(failure)) => self.on_failure(now, job, failure),
@@ -270,18 +298,12 @@ impl<C> Core<C> {
         }
     }
 
-    /// The one place where a change leaves the lane. A change that may be applied is never "not
-    /// applied" before its key proves it: an outcome is stored with the key, and a key that another
-    /// request has used excludes this one for good. Nothing else is a proof, since the first statement
-    /// may still be waiting for a lock and commit later.
+    /// The one place where a change leaves the lane. One that may be applied is never "not applied"
+    /// before its key proves it.
     fn conclude(&mut self, one: Waiting<C>, answer: Answer) {
         let answer = match answer {
-            Ok(_) | Err(ChangeError::KeyReused | ChangeError::OutcomeUnknown(_)) => answer,
-            _ if !one.maybe_applied => answer,
-            Err(ChangeError::NotApplied(cause) | ChangeError::Internal(cause)) => {
-                Err(ChangeError::OutcomeUnknown(cause))
-            }
-            Err(other) => Err(ChangeError::OutcomeUnknown(other.into())),
+            Err(error) if one.maybe_applied => Err(error.after_an_unknown_attempt()),
+            answer => answer,
         };
         self.answers.push((one.caller, answer));
     }
@@ -386,7 +408,7 @@ impl<C> Core<C> {
     }
 
     /// Concludes the users that the statement has decided, and plans the others anew.
-    fn on_batch(&mut self, job: Job<C>, replies: Vec<Reply>) {
+    fn on_batch(&mut self, now: Time, job: Job<C>, replies: Vec<Reply>) {
         let Some(job) = self.replay_stored(job, &replies) else { return };
         let mut applied = HashMap::new();
         let mut unchanged = HashMap::new();
@@ -395,22 +417,24 @@ impl<C> Core<C> {
                 Reply::Applied { user, before } => {
                     applied.insert(user, before);
                 }
-                Reply::Unchanged { user, funds, version } => {
-                    unchanged.insert(user, (funds, version));
+                Reply::Unchanged { user, funds, version, has_expired } => {
+                    unchanged.insert(user, (funds, version, has_expired));
                 }
                 Reply::Replayed { .. } => {}
             }
         }
-        let mut left = Vec::new();
+        let (mut left, mut expired) = (Vec::new(), Vec::new());
         let mut raced = false;
         for mut group in job.groups {
             let user = group.user.get();
             if let Some(before) = applied.get(&user) {
                 self.conclude_group(group, *before);
-            } else if let Some((funds, version)) = unchanged.get(&user) {
+            } else if let Some((funds, version, has_expired)) = unchanged.get(&user) {
                 raced |= matches!(group.plan.guard, Guard::Version(_));
                 group.plan = fold::each(*funds, *version, group.changes().into_iter());
-                if group.plan.writes(&group.changes()) {
+                if *has_expired && group.plan.refuses() {
+                    expired.push(group);
+                } else if group.plan.writes(&group.changes()) {
                     left.push(group);
                 } else {
                     self.conclude_group(group, funds.balance);
@@ -422,12 +446,25 @@ impl<C> Core<C> {
         if raced {
             self.count_retries(&left);
         }
+        self.release_first(now, expired, job.attempts);
         let races = job.races + u32::from(raced);
         if races <= RACES_MAX {
             return self.push(Job { races, ..Job::new(left, job.attempts) });
         }
         for group in left {
             self.push(Job { locks_first: true, ..Job::new(vec![group], job.attempts) });
+        }
+    }
+
+    /// Sends users whose expired holds have to be released first: their changes are planned anew after
+    /// that, since there is more to spend then.
+    fn release_first(&mut self, now: Time, groups: Vec<Group<C>>, attempts: u32) {
+        for Group { user, waiting, .. } in groups {
+            let mut job = Job::new(vec![Group::new(user, waiting)], attempts);
+            job.releases_first = true;
+            // Each round releases holds, but there may be many.
+            job.set_deadlines(now);
+            self.push(job);
         }
     }
 
@@ -481,6 +518,11 @@ impl<C> Core<C> {
 
     fn on_failure(&mut self, now: Time, mut job: Job<C>, failure: Failure) {
         match failure {
+            // Only holds were sent. They are released once, however often that is attempted.
+            Failure::Unknown(cause) if job.releases_first => {
+                self.send_again(now, job, &ChangeError::NotApplied(cause));
+            }
+            Failure::HoldsExpired => self.release_first(now, job.groups, job.attempts),
             Failure::Data(error) => self.split(job, error),
             Failure::Locked(_) => {
                 job.set_deadlines(now);
@@ -742,7 +784,7 @@ impl ParkedState {
 impl<C> Job<C> {
     /// A job that was sent again `attempts` times.
     fn new(groups: Vec<Group<C>>, attempts: u32) -> Self {
-        Self { groups, attempts, races: 0, probes: 0, locks_first: false }
+        Self { groups, attempts, races: 0, probes: 0, locks_first: false, releases_first: false }
     }
 
     fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Waiting<C>> {
@@ -758,6 +800,9 @@ impl<C> Job<C> {
 
     fn request(&self) -> Request<'_> {
         if let [group] = self.groups.as_slice() {
+            if self.releases_first {
+                return Request::ReleaseHolds(group.user);
+            }
             if self.locks_first {
                 return Request::Locked { user: group.user, changes: group.changes() };
             }

@@ -2,20 +2,19 @@
 
 use std::time::Duration;
 
-use futures_util::TryFutureExt;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, timeout};
 
-use super::core::{Answer, Core, Locked, Request, Response};
+use super::core::{Answer, Core, Locked, LockedReply, Request, Response};
 use super::fold;
 use super::statement::{self, Part};
 use crate::approach::guarded_update;
 use crate::ledger::{Change, UserId};
 use crate::queue::lane::{Caller, Engine, Step, Time};
 use crate::store::error::Failure;
-use crate::store::held;
 use crate::store::own_session::OwnSession;
 use crate::store::session::{Connector, SessionLimits};
+use crate::store::{held, hold_expiry};
 
 /// How much longer a request that locks first waits for the row, which keeps changing hands.
 const LOCKED_WAIT_FACTOR: u32 = 5;
@@ -77,7 +76,7 @@ async fn send(own: &mut OwnSession, request: Request<'_>) -> Result<Response, Fa
     let SessionLimits { answer, lock_wait } = own.limits();
     // `lock_timeout` ends the wait before the server ends the statement: a clean failure.
     let lock_wait = (lock_wait * LOCKED_WAIT_FACTOR).min(answer / 4);
-    let sending = respond(session.connection(), request, lock_wait).map_err(Failure::at_commit);
+    let sending = respond(session.connection(), request, lock_wait);
     let result = timeout(answer, sending).await;
     let (response, spent) = session.after(result);
     own.give_back(spent).await;
@@ -88,33 +87,41 @@ async fn respond(
     connection: &mut PgConnection,
     request: Request<'_>,
     lock_wait: Duration,
-) -> Result<Response, sqlx::Error> {
-    Ok(match request {
+) -> Result<Response, Failure> {
+    let response = match request {
         Request::Alone(change) => {
-            Response::Alone(guarded_update::update(connection, change).await?)
+            guarded_update::update(connection, change).await.map(Response::Alone)
         }
-        Request::Batch(parts) => Response::Batch(statement::send(connection, &parts).await?),
+        Request::Batch(parts) => statement::send(connection, &parts).await.map(Response::Batch),
         Request::Locked { user, changes } => {
-            Response::Locked(locked(connection, user, changes, lock_wait).await?)
+            locked(connection, user, changes, lock_wait).await.map(Response::Locked)
         }
-        Request::Probe(users) => Response::Probe(held::probe(connection, users).await?),
-    })
+        Request::ReleaseHolds(user) => {
+            hold_expiry::release(connection, user).await?;
+            Ok(Response::ReleaseHolds)
+        }
+        Request::Probe(users) => held::probe(connection, users).await.map(Response::Probe),
+    };
+    response.map_err(Failure::at_commit)
 }
 
-/// Locks one user's row, decides its changes one by one, and commits. Cannot lose a race. `None` where
-/// there is no such user.
+/// Locks one user's row, decides its changes one by one, and commits. Cannot lose a race.
 async fn locked(
     connection: &mut PgConnection,
     user: UserId,
     changes: Vec<&Change>,
     wait: Duration,
-) -> Result<Option<Locked>, sqlx::Error> {
+) -> Result<LockedReply, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let Some((funds, version)) = statement::lock(&mut transaction, user, wait).await? else {
         transaction.rollback().await?;
-        return Ok(None);
+        return Ok(LockedReply::NoUser);
     };
     let plan = fold::each(funds, version, changes.iter().copied());
+    if plan.refuses() && statement::has_expired_holds(&mut transaction, user).await? {
+        transaction.rollback().await?;
+        return Ok(LockedReply::HoldsExpired);
+    }
     let mut replies = Vec::new();
     let part = Part { user, plan: &plan, changes };
     // Keys are looked up even if there is nothing to write.
@@ -122,5 +129,5 @@ async fn locked(
         replies = statement::send(&mut transaction, &[part]).await?;
     }
     transaction.commit().await?;
-    Ok(Some(Locked { before: funds.balance, plan, replies }))
+    Ok(LockedReply::Decided(Locked { before: funds.balance, plan, replies }))
 }

@@ -63,6 +63,11 @@ impl Plan {
         self.count > 0 || self.changes.iter().zip(changes).any(stores_key)
     }
 
+    /// Whether a change lacks funds.
+    pub(super) fn refuses(&self) -> bool {
+        self.changes.contains(&Planned::Refused)
+    }
+
     fn new(guard: Guard, net: i64, changes: Vec<Planned>) -> Self {
         let accepted = changes.iter().filter(|one| matches!(one, Planned::Accepted { .. })).count();
         let count = i64::try_from(accepted).expect("a batch is bounded far below that");

@@ -40,9 +40,9 @@ impl<'a> Part<'a> {
 pub(super) enum Reply {
     /// The plan was carried out on this balance.
     Applied { user: i64, before: Balance },
-    /// The user in the statement's snapshot. If any user was not applied, one comes for each user of
+    /// The user in the statement's snapshot, and whether a hold that is still open has expired. If any user was not applied, one comes for each user of
     /// the batch; ignore it for users that were applied. A user with neither reply does not exist.
-    Unchanged { user: i64, funds: Funds, version: i64 },
+    Unchanged { user: i64, funds: Funds, version: i64, has_expired: bool },
     /// The key was used before, so *nothing* of the batch was applied.
     Replayed { user: i64, key: String, stored: Stored },
 }
@@ -79,12 +79,16 @@ WITH applied AS (
            a.before + ($10::bigint[])[n], a.held, a.changed_at
     FROM applied a, generate_series(a.first, a.last) AS n
 )
-SELECT 'applied', id, before, NULL::bigint, NULL::bigint, NULL::text, NULL::text, NULL::bigint[]
+SELECT 'applied', id, before, NULL::bigint, NULL::bigint, NULL::boolean,
+       NULL::text, NULL::text, NULL::bigint[]
 FROM applied
 UNION ALL
-SELECT 'unchanged', id, balance, held, version, NULL, NULL, NULL
-FROM users
-WHERE id = ANY ($1) AND (SELECT count(*) FROM applied) < cardinality($1)";
+SELECT 'unchanged', u.id, u.balance, u.held, u.version, u.held > 0 AND EXISTS (
+           SELECT FROM holds h WHERE h.user_id = u.id AND h.state = 'open'
+           AND h.expires_at <= greatest(statement_timestamp(), u.changed_at)),
+       NULL, NULL, NULL
+FROM users u
+WHERE u.id = ANY ($1) AND (SELECT count(*) FROM applied) < cardinality($1)";
 
 const WITH_TEXTS: &str = r"
 WITH stored AS MATERIALIZED (
@@ -129,14 +133,18 @@ WITH stored AS MATERIALIZED (
     FROM decided WHERE key IS NOT NULL
     RETURNING user_id
 )
-SELECT 'applied', id, before, NULL::bigint, NULL::bigint, NULL::text, NULL::text, NULL::bigint[]
+SELECT 'applied', id, before, NULL::bigint, NULL::bigint, NULL::boolean,
+       NULL::text, NULL::text, NULL::bigint[]
 FROM applied
 UNION ALL
-SELECT 'unchanged', id, balance, held, version, NULL, NULL, NULL
-FROM users
-WHERE id = ANY ($1) AND (SELECT count(*) FROM applied) < cardinality($1)
+SELECT 'unchanged', u.id, u.balance, u.held, u.version, u.held > 0 AND EXISTS (
+           SELECT FROM holds h WHERE h.user_id = u.id AND h.state = 'open'
+           AND h.expires_at <= greatest(statement_timestamp(), u.changed_at)),
+       NULL, NULL, NULL
+FROM users u
+WHERE u.id = ANY ($1) AND (SELECT count(*) FROM applied) < cardinality($1)
 UNION ALL
-SELECT 'replayed', user_id, NULL, NULL, NULL, key, fingerprint, answer
+SELECT 'replayed', user_id, NULL, NULL, NULL, NULL, key, fingerprint, answer
 FROM stored";
 
 /// The bound arrays. Those per user are as long as `ids`, those per row as long as `amounts`.
@@ -265,6 +273,7 @@ type Row = (
     Option<Balance>,
     Option<Balance>,
     Option<i64>,
+    Option<bool>,
     Option<String>,
     Option<String>,
     Option<Vec<i64>>,
@@ -310,10 +319,12 @@ pub(super) async fn send(
 fn reply(row: Row) -> Result<Reply, sqlx::Error> {
     match row {
         (kind, user, Some(before), ..) if kind == "applied" => Ok(Reply::Applied { user, before }),
-        (kind, user, Some(balance), Some(held), Some(version), ..) if kind == "unchanged" => {
-            Ok(Reply::Unchanged { user, funds: Funds { balance, held }, version })
+        (kind, user, Some(balance), Some(held), Some(version), Some(has_expired), ..)
+            if kind == "unchanged" =>
+        {
+            Ok(Reply::Unchanged { user, funds: Funds { balance, held }, version, has_expired })
         }
-        (kind, user, _, _, _, Some(key), Some(fingerprint), answer) if kind == "replayed" => {
+        (kind, user, _, _, _, _, Some(key), Some(fingerprint), answer) if kind == "replayed" => {
             Ok(Reply::Replayed { user, key, stored: Stored::from_columns(fingerprint, answer) })
         }
         _ => Err(sqlx::Error::Protocol("an unexpected row came back for a batch".into())),
@@ -337,6 +348,24 @@ pub(super) async fn lock(
             .fetch_optional(connection)
             .await?;
     Ok(row.map(|(balance, held, version)| (Funds { balance, held }, version)))
+}
+
+/// Whether a hold of the locked user has expired that is still open. Nobody else can resolve a hold
+/// while the row is locked.
+pub(super) async fn has_expired_holds(
+    connection: &mut PgConnection,
+    user: UserId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        r"
+SELECT u.held > 0 AND EXISTS (
+    SELECT FROM holds h WHERE h.user_id = $1 AND h.state = 'open'
+    AND h.expires_at <= greatest(statement_timestamp(), u.changed_at))
+FROM users u WHERE u.id = $1",
+    )
+    .bind(user.get())
+    .fetch_one(connection)
+    .await
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
-use super::wire::{Changes, User, UserNow};
+use super::wire::{Changes, HoldCaptured, HoldReleased, NewHoldDone, TransferDone, User, UserNow};
 
 const BEARER: &str = "bearer";
 
@@ -59,11 +59,14 @@ pub fn document(mut guarded: OpenApi, open: OpenApi) -> OpenApi {
     ),
     tags(
         (name = "Changes", description = "Changing a balance"),
+        (name = "Transfers", description = "Paying somebody"),
+        (name = "Holds", description = "Setting money aside, and taking it later"),
         (name = "Users", description = "Creating users, and showing their balances and histories"),
         (name = "Service", description = "The service itself")
     ),
     components(schemas(
-        schemas::Error, schemas::NewBalance, schemas::Status, User, UserNow, Changes
+        schemas::Error, schemas::NewBalance, schemas::Status, User, UserNow, Changes,
+        TransferDone, NewHoldDone, HoldCaptured, HoldReleased
     ))
 )]
 struct Frame;

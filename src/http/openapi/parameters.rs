@@ -31,6 +31,15 @@ impl IntoParams for User {
     }
 }
 
+/// `{hold}` in a path.
+pub struct Hold;
+
+impl IntoParams for Hold {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![in_path("hold", "The number of the hold", whole_number(1, i64::MAX))]
+    }
+}
+
 /// `{file}` in a path.
 pub struct DocsFile;
 

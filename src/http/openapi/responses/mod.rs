@@ -3,6 +3,7 @@
 //! Statuses and sentences of errors come from [`HttpError`] itself, so they cannot drift apart.
 
 mod by_status;
+mod operations;
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -11,6 +12,8 @@ use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{Object, Type};
 use utoipa::{IntoResponses, ToSchema};
+
+pub use self::operations::{OfCapture, OfRelease, OfReserve, OfTransfer};
 
 use self::by_status::{ByStatus, Responses, always, one_of};
 use super::schemas::{NewBalance, Status, string};

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::super::super::fold::{Guard, Plan, Planned, each};
 use super::super::super::statement::{Part, Reply};
-use super::super::{Locked, Request, Response, Time};
+use super::super::{Locked, LockedReply, Request, Response, Time};
 use super::story::{Ask, Story};
+use crate::approach::guarded_update::Updated;
 use crate::ledger::{Amount, Change, Decision, Funds, Key, UserId};
 use crate::store::held::Probed;
 use crate::store::keys::{self, Stored};
@@ -102,6 +103,7 @@ impl Statement {
                 Self::Locked { user: *user, changes: owned(changes) }
             }
             Request::Probe(users) => Self::Probe(users.to_vec()),
+            Request::ReleaseHolds(_) => unreachable!("the simulation has no holds"),
         }
     }
 
@@ -279,14 +281,14 @@ impl World {
         users.iter().filter_map(probed).collect()
     }
 
-    fn alone(&mut self, change: &Change, now: Time) -> Result<Option<Decision>, &'static str> {
-        let Some(row) = self.rows.get_mut(&change.user.get()) else { return Ok(None) };
+    fn alone(&mut self, change: &Change, now: Time) -> Result<Updated, &'static str> {
+        let Some(row) = self.rows.get_mut(&change.user.get()) else { return Ok(Updated::NoUser) };
         match row.funds().decide(change.amount) {
             Ok(Decision::Accepted(balance)) => {
                 row.write(now, change.amount.get(), None);
-                Ok(Some(Decision::Accepted(balance)))
+                Ok(Updated::Decided(Decision::Accepted(balance)))
             }
-            Ok(Decision::Refused) => Ok(Some(Decision::Refused)),
+            Ok(Decision::Refused) => Ok(Updated::Decided(Decision::Refused)),
             Err(_) => Err("22003"),
         }
     }
@@ -346,7 +348,7 @@ impl World {
                 if let Some((balance, version)) = snapshot.get(&part.user.get()) {
                     let funds = Funds { balance: *balance, held: 0 };
                     let (user, version) = (part.user.get(), *version);
-                    replies.push(Reply::Unchanged { user, funds, version });
+                    replies.push(Reply::Unchanged { user, funds, version, has_expired: false });
                 }
             }
         }
@@ -387,15 +389,15 @@ impl World {
         user: UserId,
         changes: &[Change],
         now: Time,
-    ) -> Result<Option<Locked>, &'static str> {
-        let Some(row) = self.rows.get(&user.get()) else { return Ok(None) };
+    ) -> Result<LockedReply, &'static str> {
+        let Some(row) = self.rows.get(&user.get()) else { return Ok(LockedReply::NoUser) };
         let (before, version) = (row.balance, row.version);
         let plan = each(row.funds(), version, changes.iter());
         let part = OwnedPart { user, plan, changes: changes.to_vec() };
         let used: Vec<_> = self.used(std::slice::from_ref(&part)).collect();
         let snapshot = [(user.get(), (before, version))].into();
         let replies = self.batch(std::slice::from_ref(&part), used, &snapshot, now)?;
-        Ok(Some(Locked { before, plan: part.plan, replies }))
+        Ok(LockedReply::Decided(Locked { before, plan: part.plan, replies }))
     }
 }
 
