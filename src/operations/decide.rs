@@ -75,3 +75,6 @@ fn draft_of<'a>(
         Operation::AllOrNone(all) => bulk::decide(draft, all),
     }
 }
+
+#[cfg(test)]
+mod tests;
