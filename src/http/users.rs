@@ -10,15 +10,26 @@ use super::error::HttpError;
 use super::key;
 use super::openapi::{parameters, responses, schemas};
 use super::response::{json, to_json};
-use super::wire::{AppliedChange, Changes, PAGE_DEFAULT, PAGE_MAX, User, UserNow};
+use super::wire::{AppliedChange, Changes, PAGE_DEFAULT, PAGE_MAX, Peer, User, UserNow};
 use crate::store::history::Entry;
 use crate::store::users;
 
 impl From<Entry> for AppliedChange {
     fn from(entry: Entry) -> Self {
-        let Entry { version, kind, amount, held_amount, balance, held, created_at, reference, key } =
-            entry;
-        Self { version, kind, amount, held_amount, balance, held, created_at, reference, key }
+        let peer = entry.peer_user.zip(entry.peer_version);
+        Self {
+            version: entry.version,
+            kind: entry.kind,
+            amount: entry.amount,
+            held_amount: entry.held_amount,
+            balance: entry.balance,
+            held: entry.held,
+            created_at: entry.created_at,
+            reference: entry.reference,
+            key: entry.key,
+            hold: entry.hold,
+            peer: peer.map(|(user, version)| Peer { user, version }),
+        }
     }
 }
 

@@ -3,6 +3,9 @@
 //!
 //! Every other file here may depend on this one, and it depends on none of them.
 
+mod history;
+mod operations;
+
 use serde::Serialize;
 use serde_json::json;
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
@@ -10,6 +13,9 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::ledger::{self, Amount, Payment, Reference, UserId};
+
+pub(super) use history::{AppliedChange, Changes, Peer};
+pub(super) use operations::{HoldCaptured, HoldReleased, NewHoldDone, Side, TransferDone};
 
 /// The longest body that is read, in bytes. The longest reference, with every character escaped
 /// (`\ud83d\ude00`), takes 3,060 of them, and everything else about 100.
@@ -70,113 +76,6 @@ pub(super) struct UserNow {
     pub(super) held: ledger::Balance,
     #[schema(value_type = Count)]
     pub(super) version: i64,
-}
-
-/// Both users of a transfer, right after it.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Transferred)]
-pub(super) struct TransferDone {
-    /// Who has paid.
-    pub(super) from: Side,
-    /// Who was paid.
-    pub(super) to: Side,
-}
-
-/// One user of a transfer, right after it.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Side {
-    #[schema(value_type = UserId)]
-    pub(super) id: i64,
-    #[schema(value_type = Balance)]
-    pub(super) balance: ledger::Balance,
-    #[schema(value_type = Version)]
-    pub(super) version: i64,
-}
-
-/// A hold that was made, and its user right after it.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Reserved)]
-pub(super) struct NewHoldDone {
-    /// The number of the hold: the version of its entry in the history.
-    #[schema(value_type = Version)]
-    pub(super) hold: i64,
-    /// What was set aside, in minor units (cents).
-    #[schema(value_type = Payment)]
-    pub(super) amount: ledger::Balance,
-    #[schema(value_type = Balance)]
-    pub(super) balance: ledger::Balance,
-    #[schema(value_type = Held)]
-    pub(super) held: ledger::Balance,
-    /// From then on it can no longer be captured. UTC, with microseconds.
-    #[schema(format = DateTime)]
-    pub(super) expires_at: String,
-}
-
-/// What was captured, and the hold's user right after it.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Captured)]
-pub(super) struct HoldCaptured {
-    /// What was taken of the hold, in minor units (cents).
-    #[schema(value_type = Payment)]
-    pub(super) captured: ledger::Balance,
-    #[schema(value_type = Balance)]
-    pub(super) balance: ledger::Balance,
-    #[schema(value_type = Held)]
-    pub(super) held: ledger::Balance,
-}
-
-/// The hold's user right after its release.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Released)]
-pub(super) struct HoldReleased {
-    #[schema(value_type = Balance)]
-    pub(super) balance: ledger::Balance,
-    #[schema(value_type = Held)]
-    pub(super) held: ledger::Balance,
-}
-
-/// A page of a user's history, newest first.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Changes {
-    pub(super) changes: Vec<AppliedChange>,
-    /// Pass it as `before` to get the next page; null on the last page.
-    #[schema(value_type = Option<Version>, required)]
-    pub(super) next: Option<i64>,
-}
-
-/// One applied change.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Change)]
-pub(super) struct AppliedChange {
-    #[schema(value_type = Version)]
-    pub(super) version: i64,
-    /// The kind of the operation.
-    #[schema(pattern = "^change$")]
-    pub(super) kind: String,
-    #[schema(value_type = Amount)]
-    pub(super) amount: i64,
-    /// Minor units (cents) added to what is held.
-    #[schema(value_type = Amount)]
-    pub(super) held_amount: i64,
-    /// Right after the change.
-    #[schema(value_type = Balance)]
-    pub(super) balance: ledger::Balance,
-    /// Right after the change.
-    #[schema(value_type = Held)]
-    pub(super) held: ledger::Balance,
-    /// UTC, with microseconds.
-    #[schema(format = DateTime)]
-    pub(super) created_at: String,
-    /// The client's own text, if the change had one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Reference>, nullable = false)]
-    pub(super) reference: Option<String>,
-    /// The idempotency key of the change, if it had one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", nullable = false)]
-    pub(super) key: Option<String>,
 }
 
 /// The schema of a balance. `ledger::Balance` is a plain number and cannot have one of its own.

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::error::Failure;
-use crate::ledger::{Balance, UserId};
+use crate::ledger::{Balance, HoldNumber, UserId};
 
 /// One entry of the journal, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -26,6 +26,12 @@ pub struct Entry {
     pub reference: Option<String>,
     /// The idempotency key of the operation.
     pub key: Option<String>,
+    /// The hold that it made, captured, released or expired.
+    pub hold: Option<HoldNumber>,
+    /// The other user of a transfer, or of a capture to somebody.
+    pub peer_user: Option<i64>,
+    /// The version of that user's entry.
+    pub peer_version: Option<i64>,
 }
 
 /// At most `limit` entries of a user's journal, newest first, with versions below `before`.
@@ -41,7 +47,7 @@ pub async fn page(
         r#"
 SELECT version, kind::text, amount, held_amount, balance, held,
        to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_at,
-       reference, key
+       reference, key, hold, peer_user, peer_version
 FROM balance_changes
 WHERE user_id = $1 AND version < $2
 ORDER BY version DESC

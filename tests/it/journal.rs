@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::planted::plant;
 use crate::service::{
     Answer, TestService, balance_body, error_body, insufficient, read, stop_both, two_instances,
 };
@@ -215,6 +216,32 @@ async fn a_deposit_leaves_room_for_what_is_held() {
         assert_eq!(shown, (200, body), "{name}");
         let row = history(&service, user).await.pop().unwrap();
         assert_eq!((&row["held"], &row["heldAmount"]), (&json!(40), &json!(0)), "{name}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_history_shows_the_hold_and_the_other_side_of_each_entry() {
+    let service = TestService::start().await;
+    plant(&service.pool).await;
+    let entry = async |user: i64, version: i64| {
+        let path = format!("/users/{user}/changes?limit=1&before={}", version + 1);
+        let (status, text) = read(service.send(Method::GET, &path, None).await).await;
+        assert_eq!(status, 200, "{text}");
+        let shown = text.strip_prefix(r#"{"changes":["#).unwrap();
+        shown.split_once("],\"next\"").unwrap().0.to_owned()
+    };
+    let paid = r#"{"version":2,"kind":"transfer","amount":-500,"heldAmount":0,"balance":9500,"held":0,"createdAt":"2025-01-31T12:00:02.000001Z","reference":"rent 11","key":"pay","peer":{"user":102,"version":2}}"#;
+    assert_eq!(entry(101, 2).await, paid);
+    let got = r#"{"version":2,"kind":"transfer","amount":500,"heldAmount":0,"balance":10500,"held":0,"createdAt":"2025-01-31T12:00:02.000001Z","reference":"rent 11","peer":{"user":101,"version":2}}"#;
+    assert_eq!(entry(102, 2).await, got);
+    let held = r#"{"version":4,"kind":"hold","amount":-300,"heldAmount":300,"balance":8800,"held":700,"createdAt":"2025-01-31T12:00:04.000001Z","hold":4}"#;
+    assert_eq!(entry(101, 4).await, held);
+    let captured = r#"{"version":7,"kind":"capture","amount":150,"heldAmount":-400,"balance":8650,"held":600,"createdAt":"2025-01-31T12:00:07.000001Z","key":"capture","hold":3,"peer":{"user":102,"version":3}}"#;
+    assert_eq!(entry(101, 7).await, captured);
+    for (version, kind) in [(1, "change"), (8, "release"), (9, "expiry")] {
+        let shown: Value = serde_json::from_str(&entry(101, version).await).unwrap();
+        assert_eq!(shown["kind"], kind);
     }
     service.stop().await;
 }

@@ -16,6 +16,7 @@ mod openapi;
 mod operations;
 mod outcomes;
 mod places;
+mod planted;
 mod private_cluster;
 mod process;
 mod properties;

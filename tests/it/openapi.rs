@@ -104,6 +104,21 @@ fn names_and_limits_are_those_of_the_code() {
     assert_eq!(ids.len(), contract.operations().len(), "operationId must be unique");
 }
 
+/// The document lists the values of the enum types that the schema has.
+#[tokio::test]
+async fn kinds_and_states_are_those_of_the_schema() {
+    let service = TestService::start().await;
+    let contract = contract();
+    for (place, name) in [("Kind", "change_kind")] {
+        let documented = contract.0.pointer(&format!("/components/schemas/{place}/enum")).unwrap();
+        let query = format!("SELECT enum_range(NULL::{name})::text[]");
+        let values: Vec<String> =
+            sqlx::query_scalar(&query).fetch_one(&service.pool).await.unwrap();
+        assert_eq!(*documented, json!(values), "{name}");
+    }
+    service.stop().await;
+}
+
 #[test]
 fn the_pattern_of_keys_is_the_rule_of_keys() {
     let contract = contract();

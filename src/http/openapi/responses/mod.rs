@@ -107,8 +107,12 @@ impl IntoResponses for History {
                 "version": 2, "kind": "change", "amount": -2, "heldAmount": 0,
                 "balance": 9_998, "held": 0, "createdAt": "2026-01-31T12:00:00.123456Z",
                 "reference": "invoice 17", "key": "8e03978e"
+            }, {
+                "version": 1, "kind": "capture", "amount": 300, "heldAmount": 0,
+                "balance": 10_000, "held": 0, "createdAt": "2026-01-31T11:00:00.000000Z",
+                "peer": { "user": 2, "version": 3 }
             }],
-            "next": 2
+            "next": 1
         });
         let limit = format!("limit must be a whole number from 1 to {PAGE_MAX}");
         read()
