@@ -39,9 +39,6 @@ pub struct Parts {
 /// A segment of the path. It may not be UTF-8.
 pub(super) type Segment = Result<Path<String>, PathRejection>;
 
-/// Two segments of the path. They may not be UTF-8.
-pub(super) type PathSegments = Result<Path<(String, String)>, PathRejection>;
-
 /// The text of a segment, empty if it is not UTF-8.
 pub(super) fn text(segment: Segment) -> String {
     segment.map(|Path(text)| text).unwrap_or_default()

@@ -1,125 +1,116 @@
-//! `POST /users/{id}/holds` and what happens to a hold: reserve, capture, release.
+//! `GET /users/{id}/holds` and `GET /users/{id}/holds/{hold}`.
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{Response, StatusCode, Uri};
 
-use super::app::{App, PathSegments, positive_number};
-use super::body::{members, payment, read_json, reference, user_id, whole_number};
+use super::app::{App, Segment, path_user, positive_number};
 use super::error::HttpError;
-use super::key;
-use super::openapi::{parameters, responses, schemas};
-use super::response::{decided, unexpected};
-use super::wire::{AMOUNT_REQUIRED, CAPTURE_TO_OWNER, HoldCaptured, HoldReleased, NewHoldDone};
-use crate::ledger::{
-    Capture, HoldNumber, HoldPeriod, Operation, OperationDecision, Release, Reserve, UserId,
-};
+use super::openapi::{parameters, responses};
+use super::query::{self, Page};
+use super::response::{json, to_json};
+use super::wire::{HOLD_STATES, Hold, Holds};
+use crate::ledger::{HoldNumber, Resolution, UserId};
+use crate::store::holds;
 
-/// Sets money aside.
-#[utoipa::path(
-    post, path = "/users/{id}/holds",
-    operation_id = "reserve", tag = "Holds",
-    params(parameters::User, parameters::IdempotencyKey),
-    request_body = schemas::NewHold, responses(responses::OfReserve)
-)]
-pub async fn reserve(
-    State(app): State<App>,
-    id: super::app::Segment,
-    request: Request,
-) -> Result<Response<Body>, HttpError> {
-    let user = super::app::path_user(id)?;
-    let key = key::read(request.headers())?;
-    let body = read_json(request, app.body_limit).await?;
-    let [amount, seconds, text] = members(&body, ["amount", "expiresInSeconds", "reference"])?;
-    let Some(amount) = amount else { return Err(HttpError::bad_request(AMOUNT_REQUIRED)) };
-    let amount = payment("amount", amount)?;
-    let expires_in = seconds.map_or(Ok(HoldPeriod::DEFAULT), |value| {
-        let seconds = whole_number("expiresInSeconds", value, i64::MIN).ok();
-        seconds
-            .and_then(HoldPeriod::from_seconds)
-            .ok_or_else(|| HttpError::not_in_range("expiresInSeconds", 1, HoldPeriod::SECONDS_MAX))
-    })?;
-    let reference = text.map(reference).transpose()?;
-    let reserve = Reserve { user, amount, expires_in, key, reference };
-    let outcome = app.operations.apply(Operation::Reserve(reserve)).await?;
-    let mut location = None;
-    let mut response = decided(StatusCode::CREATED, outcome, |decision| match decision {
-        OperationDecision::Reserved { hold, balance, held, expires_at } => {
-            location = HeaderValue::from_str(&format!("/users/{user}/holds/{hold}")).ok();
-            Ok(NewHoldDone {
-                hold: *hold,
-                amount: amount.get(),
-                balance: *balance,
-                held: *held,
-                expires_at: expires_at.to_string(),
-            })
+impl From<holds::Hold> for Hold {
+    fn from(hold: holds::Hold) -> Self {
+        Self {
+            hold: hold.hold,
+            amount: hold.amount,
+            captured: hold.captured,
+            state: hold.state,
+            reference: hold.reference,
+            created_at: hold.created_at,
+            expires_at: hold.expires_at,
+            resolved_at: hold.resolved_at,
         }
-        other => Err(unexpected(other)),
-    })?;
-    response.headers_mut().extend(location.map(|location| (header::LOCATION, location)));
-    Ok(response)
-}
-
-/// Takes money of a hold; what is left of it goes back to the balance.
-#[utoipa::path(
-    post, path = "/users/{id}/holds/{hold}/capture",
-    operation_id = "capture", tag = "Holds",
-    params(parameters::User, parameters::Hold, parameters::IdempotencyKey),
-    request_body = schemas::NewCapture, responses(responses::OfCapture)
-)]
-pub async fn capture(
-    State(app): State<App>,
-    path: PathSegments,
-    request: Request,
-) -> Result<Response<Body>, HttpError> {
-    let (user, hold) = path_hold(path)?;
-    let key = key::read(request.headers())?;
-    let body = read_json(request, app.body_limit).await?;
-    let [amount, to] = members(&body, ["amount", "to"])?;
-    let amount = amount.map(|value| payment("amount", value)).transpose()?;
-    let to = to.map(|value| user_id("to", whole_number("to", value, 1)?)).transpose()?;
-    if to == Some(user) {
-        return Err(HttpError::bad_request(CAPTURE_TO_OWNER));
     }
-    let capture = Operation::Capture(Capture { user, hold, amount, to, key });
-    let outcome = app.operations.apply(capture).await?;
-    decided(StatusCode::OK, outcome, |decision| match decision {
-        OperationDecision::Captured { captured, balance, held } => {
-            Ok(HoldCaptured { captured: *captured, balance: *balance, held: *held })
-        }
-        other => Err(unexpected(other)),
-    })
 }
 
-/// Gives all money of a hold back.
+/// Shows a hold.
 #[utoipa::path(
-    post, path = "/users/{id}/holds/{hold}/release",
-    operation_id = "release", tag = "Holds",
-    params(parameters::User, parameters::Hold, parameters::IdempotencyKey),
-    request_body = schemas::NewRelease, responses(responses::OfRelease)
+    get,
+    path = "/users/{id}/holds/{hold}",
+    operation_id = "showHold",
+    tag = "Holds",
+    params(parameters::User, parameters::Hold),
+    responses(responses::OneHold)
 )]
-pub async fn release(
+pub async fn show(State(app): State<App>, of: Segments) -> Result<Response<Body>, HttpError> {
+    let (user, hold) = path_hold(of)?;
+    let hold = Hold::from(app.store.hold(user, hold).await?);
+    Ok(json(StatusCode::OK, to_json(&hold)?))
+}
+
+/// Shows a page of a user's holds.
+#[utoipa::path(
+    get,
+    path = "/users/{id}/holds",
+    operation_id = "listHolds",
+    tag = "Holds",
+    params(parameters::User, parameters::HoldsPage),
+    responses(responses::Holds)
+)]
+pub async fn list(
     State(app): State<App>,
-    path: PathSegments,
-    request: Request,
+    id: Segment,
+    uri: Uri,
 ) -> Result<Response<Body>, HttpError> {
-    let (user, hold) = path_hold(path)?;
-    let key = key::read(request.headers())?;
-    let body = read_json(request, app.body_limit).await?;
-    let [] = members(&body, [])?;
-    let release = Operation::Release(Release { user, hold, key });
-    let outcome = app.operations.apply(release).await?;
-    decided(StatusCode::OK, outcome, |decision| match decision {
-        OperationDecision::Released { balance, held } => {
-            Ok(HoldReleased { balance: *balance, held: *held })
+    let user = path_user(id)?;
+    let [state, limit, before] = query::parameters(uri.query(), ["state", "limit", "before"])?;
+    let Page { limit, before } = Page::of(&limit, &before)?;
+    let state = state.map(|name| state_of(&name)).transpose()?;
+    let page = app.store.holds(user, holds::Selection { state, before, limit }).await?;
+    let body = Holds {
+        balance: page.user.balance,
+        held: page.user.held,
+        version: page.user.version,
+        holds: page.holds.into_iter().map(Hold::from).collect(),
+        next: page.next,
+    };
+    Ok(json(StatusCode::OK, to_json(&body)?))
+}
+
+/// The user and the hold of a path such as `/users/1/holds/7`, which may not be UTF-8.
+pub(super) type Segments = Result<Path<(String, String)>, PathRejection>;
+
+/// The user and the hold of a path.
+pub(super) fn path_hold(of: Segments) -> Result<(UserId, HoldNumber), HttpError> {
+    let (id, hold) = of.map(|Path(texts)| texts).unwrap_or_default();
+    let user = path_user(Ok(Path(id)))?;
+    Ok((user, positive_number("The hold", &hold, i64::MAX)?))
+}
+
+fn state_of(name: &str) -> Result<holds::State, HttpError> {
+    Ok(match name {
+        "open" => holds::State::Open,
+        "captured" => holds::State::Resolved(Resolution::Captured),
+        "released" => holds::State::Resolved(Resolution::Released),
+        "expired" => holds::State::Resolved(Resolution::Expired),
+        _ => {
+            let sentence = format!("state must be one of {}", HOLD_STATES.join(", "));
+            return Err(HttpError::bad_request(sentence));
         }
-        other => Err(unexpected(other)),
     })
 }
 
-/// The user and the hold of a path such as `/users/7/holds/3`.
-fn path_hold(path: PathSegments) -> Result<(UserId, HoldNumber), HttpError> {
-    let (user, hold) = path.map(|Path(segments)| segments).unwrap_or_default();
-    let user = user_id("The user id", positive_number("The user id", &user, i64::MAX)?)?;
-    Ok((user, positive_number("The hold", &hold, i64::MAX)?))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_can_be_selected() {
+        for name in HOLD_STATES {
+            let shown = match state_of(name).unwrap() {
+                holds::State::Open => "open".to_owned(),
+                holds::State::Resolved(resolution) => resolution.to_string(),
+            };
+            assert_eq!(shown, name);
+        }
+        for name in ["", "Open", "closed"] {
+            assert!(state_of(name).is_err(), "{name}");
+        }
+    }
 }

@@ -13,11 +13,13 @@ mod connection;
 pub mod docs;
 pub mod error;
 pub mod health;
+pub mod holding;
 pub mod holds;
 pub mod key;
 pub mod metrics;
 pub mod openapi;
 mod places;
+mod query;
 mod refusal;
 pub mod response;
 pub mod server;
@@ -86,9 +88,11 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(users::show))
         .routes(routes!(users::changes))
         .routes(routes!(transfers::create))
-        .routes(routes!(holds::reserve))
-        .routes(routes!(holds::capture))
-        .routes(routes!(holds::release))
+        .routes(routes!(holding::reserve))
+        .routes(routes!(holding::capture))
+        .routes(routes!(holding::release))
+        .routes(routes!(holds::list))
+        .routes(routes!(holds::show))
         .routes(routes!(metrics::show))
 }
 

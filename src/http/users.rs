@@ -4,13 +4,14 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
 
-use super::app::{App, Segment, path_user, positive_number};
+use super::app::{App, Segment, path_user};
 use super::body::{members, read_json, whole_number};
 use super::error::HttpError;
 use super::key;
 use super::openapi::{parameters, responses, schemas};
+use super::query::{self, Page};
 use super::response::{json, to_json};
-use super::wire::{AppliedChange, Changes, PAGE_DEFAULT, PAGE_MAX, Peer, User, UserNow};
+use super::wire::{AppliedChange, Changes, Peer, User, UserNow};
 use crate::store::history::Entry;
 use crate::store::users;
 
@@ -88,7 +89,8 @@ pub async fn changes(
     uri: Uri,
 ) -> Result<Response<Body>, HttpError> {
     let user = path_user(id)?;
-    let Page { limit, before } = Page::parse(uri.query().unwrap_or_default())?;
+    let [limit, before] = query::parameters(uri.query(), ["limit", "before"])?;
+    let Page { limit, before } = Page::of(&limit, &before)?;
     // One entry beyond the limit tells whether there is a next page.
     let mut entries = app.store.history(user, before, limit + 1).await?;
     let more = entries.len() > usize::try_from(limit).unwrap_or(usize::MAX);
@@ -98,57 +100,4 @@ pub async fn changes(
     let next = entries.last().map(|entry| entry.version).filter(|_| more);
     let changes = entries.into_iter().map(AppliedChange::from).collect();
     Ok(json(StatusCode::OK, to_json(&Changes { changes, next })?))
-}
-
-/// The page of the history that a query selects.
-#[derive(Debug, PartialEq, Eq)]
-struct Page {
-    limit: i64,
-    before: i64,
-}
-
-impl Page {
-    fn parse(query: &str) -> Result<Self, HttpError> {
-        let (mut limit, mut before) = (None, None);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (slot, most) = match name {
-                "limit" => (&mut limit, PAGE_MAX),
-                "before" => (&mut before, i64::MAX),
-                _ => {
-                    return Err(HttpError::bad_request(format!(
-                        "Unknown parameter {name:?}; there are limit and before"
-                    )));
-                }
-            };
-            if slot.is_some() {
-                return Err(HttpError::bad_request(format!("{name} must not be given twice")));
-            }
-            *slot = Some(positive_number(name, value, most)?);
-        }
-        Ok(Self { limit: limit.unwrap_or(PAGE_DEFAULT), before: before.unwrap_or(i64::MAX) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_has_defaults_and_bounds() {
-        assert_eq!(Page::parse("").unwrap(), Page { limit: 50, before: i64::MAX });
-        assert_eq!(Page::parse("before=7&limit=500").unwrap(), Page { limit: 500, before: 7 });
-        for (query, sentence) in [
-            ("limit=0", "limit must be a whole number from 1 to 500"),
-            ("limit=501", "limit must be a whole number from 1 to 500"),
-            ("limit=abc", "limit must be a whole number from 1 to 500"),
-            ("limit=+5", "limit must be a whole number from 1 to 500"),
-            ("limit", "limit must be a whole number from 1 to 500"),
-            ("before=-1", "before must be a whole number from 1 to 9223372036854775807"),
-            ("limit=1&limit=1", "limit must not be given twice"),
-            ("after=1", "Unknown parameter \"after\"; there are limit and before"),
-        ] {
-            assert_eq!(Page::parse(query).unwrap_err().to_string(), sentence, "{query}");
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! Every other file here may depend on this one, and it depends on none of them.
 
 mod history;
+mod holds;
 mod operations;
 
 use serde::Serialize;
@@ -15,6 +16,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::ledger::{self, Amount, Payment, Reference, UserId};
 
 pub(super) use history::{AppliedChange, Changes, Peer};
+pub(super) use holds::{HOLD_STATES, Hold, HoldNumber, HoldState, Holds};
 pub(super) use operations::{HoldCaptured, HoldReleased, NewHoldDone, Side, TransferDone};
 
 /// The longest body that is read, in bytes. The longest reference, with every character escaped

@@ -4,7 +4,7 @@
 //!   [`own_session`].
 //! - The meaning of failures: [`error`]; bounded retries: [`retry`].
 //! - Rows that stay locked: [`held`].
-//! - Tables and their statements: [`schema`], [`users`], [`history`], [`keys`],
+//! - Tables and their statements: [`schema`], [`users`], [`history`], [`holds`], [`keys`],
 //!   [`key_expiry`], [`hold_expiry`], [`posting`].
 //! - Whether the database accepts changes: [`readiness`].
 
@@ -12,6 +12,7 @@ pub mod error;
 pub mod held;
 pub mod history;
 pub mod hold_expiry;
+pub mod holds;
 pub mod key_expiry;
 pub mod keys;
 mod migrating;

@@ -9,6 +9,7 @@ mod contract;
 mod faults;
 mod heads;
 mod held;
+mod holds;
 mod idempotency;
 mod journal;
 mod metrics;

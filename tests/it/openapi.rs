@@ -109,7 +109,7 @@ fn names_and_limits_are_those_of_the_code() {
 async fn kinds_and_states_are_those_of_the_schema() {
     let service = TestService::start().await;
     let contract = contract();
-    for (place, name) in [("Kind", "change_kind")] {
+    for (place, name) in [("Kind", "change_kind"), ("HoldState", "hold_state")] {
         let documented = contract.0.pointer(&format!("/components/schemas/{place}/enum")).unwrap();
         let query = format!("SELECT enum_range(NULL::{name})::text[]");
         let values: Vec<String> =

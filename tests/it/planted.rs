@@ -62,3 +62,16 @@ WHERE made.kind = 'hold' AND made.user_id = 101;";
 pub(crate) async fn plant(pool: &PgPool) {
     sqlx::raw_sql(ROWS).execute(pool).await.expect("the rows are planted");
 }
+
+/// Plants hold 2 of user 1, right after its opening.
+pub(crate) async fn plant_hold(pool: &PgPool) {
+    let rows = "\
+        UPDATE users SET balance = 9990, held = 10, version = 2 WHERE id = 1; \
+        INSERT INTO balance_changes \
+            (user_id, version, kind, amount, held_amount, balance, held, created_at, hold) \
+        SELECT 1, 2, 'hold', -10, 10, 9990, 10, changed_at, 2 FROM users WHERE id = 1; \
+        INSERT INTO holds (user_id, hold, amount, captured, state, created_at, expires_at) \
+        SELECT 1, 2, 10, 0, 'open', changed_at, changed_at + interval '7 days' \
+        FROM users WHERE id = 1";
+    sqlx::raw_sql(rows).execute(pool).await.expect("the rows are planted");
+}

@@ -18,7 +18,10 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
-use super::wire::{Changes, HoldCaptured, HoldReleased, NewHoldDone, TransferDone, User, UserNow};
+use super::wire::{
+    Changes, Hold, HoldCaptured, HoldNumber, HoldReleased, HoldState, Holds, NewHoldDone,
+    TransferDone, User, UserNow,
+};
 
 const BEARER: &str = "bearer";
 
@@ -66,7 +69,7 @@ pub fn document(mut guarded: OpenApi, open: OpenApi) -> OpenApi {
     ),
     components(schemas(
         schemas::Error, schemas::NewBalance, schemas::Status, User, UserNow, Changes,
-        TransferDone, NewHoldDone, HoldCaptured, HoldReleased
+        TransferDone, NewHoldDone, HoldCaptured, HoldReleased, Hold, Holds, HoldNumber, HoldState
     ))
 )]
 struct Frame;

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::schemas::string;
 use crate::approach::registry;
-use crate::http::wire::{DOCS_FILES, PAGE_DEFAULT, PAGE_MAX, whole_number};
+use crate::http::wire::{DOCS_FILES, HoldNumber, HoldState, PAGE_DEFAULT, PAGE_MAX, whole_number};
 use crate::ledger::{Key, UserId};
 
 /// `{approach}` in a path.
@@ -31,15 +31,6 @@ impl IntoParams for User {
     }
 }
 
-/// `{hold}` in a path.
-pub struct Hold;
-
-impl IntoParams for Hold {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![in_path("hold", "The number of the hold", whole_number(1, i64::MAX))]
-    }
-}
-
 /// `{file}` in a path.
 pub struct DocsFile;
 
@@ -50,27 +41,54 @@ impl IntoParams for DocsFile {
     }
 }
 
+/// `{hold}` in a path.
+pub struct Hold;
+
+impl IntoParams for Hold {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let hold = Ref::from_schema_name(HoldNumber::name());
+        vec![in_path("hold", "The hold's number", hold)]
+    }
+}
+
 /// The page of a history: `limit` and `before`.
 pub struct Page;
 
 impl IntoParams for Page {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let limit = whole_number(1, PAGE_MAX).default(Some(json!(PAGE_DEFAULT)));
-        let before = whole_number(1, i64::MAX);
-        vec![
-            optional("limit", ParameterIn::Query)
-                .description(Some("The most changes on the page"))
-                .schema(Some(limit))
-                .build(),
-            optional("before", ParameterIn::Query)
-                .description(Some(
-                    "Only changes with versions below this one: the previous page's `next`. \
-                     1 to 9223372036854775807",
-                ))
-                .schema(Some(before))
-                .build(),
-        ]
+        page("changes", "versions")
     }
+}
+
+/// The page of holds: `state`, `limit` and `before`.
+pub struct HoldsPage;
+
+impl IntoParams for HoldsPage {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let state = optional("state", ParameterIn::Query)
+            .description(Some("Only holds in this state"))
+            .schema(Some(Ref::from_schema_name(HoldState::name())))
+            .build();
+        [vec![state], page("holds", "numbers")].concat()
+    }
+}
+
+fn page(items: &str, numbers: &str) -> Vec<Parameter> {
+    let limit = whole_number(1, PAGE_MAX).default(Some(json!(PAGE_DEFAULT)));
+    let before = whole_number(1, i64::MAX);
+    vec![
+        optional("limit", ParameterIn::Query)
+            .description(Some(format!("The most {items} on the page")))
+            .schema(Some(limit))
+            .build(),
+        optional("before", ParameterIn::Query)
+            .description(Some(format!(
+                "Only {items} with {numbers} below this one: the previous page's `next`. \
+                 1 to 9223372036854775807",
+            )))
+            .schema(Some(before))
+            .build(),
+    ]
 }
 
 /// `Idempotency-Key`.

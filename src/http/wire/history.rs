@@ -6,8 +6,9 @@ use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::holds::HoldNumber;
 use super::{Balance, Held, Version, whole_number};
-use crate::ledger::{self, HoldNumber, Reference, UserId};
+use crate::ledger::{self, Reference, UserId};
 
 /// A page of a user's history, newest first.
 #[derive(Serialize, ToSchema)]
@@ -52,8 +53,8 @@ pub(in crate::http) struct AppliedChange {
     pub(in crate::http) key: Option<String>,
     /// The user's hold that it made, captured, released or expired.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Hold>, nullable = false)]
-    pub(in crate::http) hold: Option<HoldNumber>,
+    #[schema(value_type = Option<HoldNumber>, nullable = false)]
+    pub(in crate::http) hold: Option<ledger::HoldNumber>,
     /// The other side of a transfer, or of a capture to somebody.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -99,18 +100,5 @@ impl PartialSchema for Difference {
     }
 }
 
-/// The schema of the number of a hold.
-pub(in crate::http) struct Hold;
-
-impl PartialSchema for Hold {
-    fn schema() -> RefOr<Schema> {
-        whole_number(1, i64::MAX)
-            .description(Some("The number of a user's hold: the version that made it"))
-            .examples([json!(7)])
-            .into()
-    }
-}
-
 impl ToSchema for Kind {}
 impl ToSchema for Difference {}
-impl ToSchema for Hold {}

@@ -8,6 +8,7 @@ use super::contract;
 use super::contract::object;
 use super::recorder::{AnswerRecorder, Probe, probes};
 use crate::faults::{lock_row, signal_backends, until, waiting_for_locks};
+use crate::planted::plant_hold;
 use crate::service::TestService;
 
 /// Uses several services. Each is brought into a state in which it gives some of the answers.
@@ -26,12 +27,19 @@ async fn every_answer_is_documented_and_every_documented_answer_is_given() {
     assert_eq!(recorder.missing(), []);
 }
 
+/// A service whose user 1 has hold 2.
+async fn start_with(variables: &[(&str, &str)]) -> TestService {
+    let service = TestService::start_with(variables).await;
+    plant_hold(&service.pool).await;
+    service
+}
+
 fn get(path: &'static str, real_path: &str) -> Probe {
     Probe { method: "get", path, real_path: real_path.to_owned(), body: None }
 }
 
 async fn ordinary_answers(recorder: &mut AnswerRecorder) {
-    let service = TestService::start().await;
+    let service = start_with(&[]).await;
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"] {
         assert_eq!(recorder.send(&service, &get(path, path)).await.0, 200, "{path}");
     }
@@ -63,7 +71,7 @@ async fn ordinary_answers(recorder: &mut AnswerRecorder) {
 }
 
 async fn answers_to_keys(recorder: &mut AnswerRecorder) {
-    let service = TestService::start_with(&[("KEY_WAIT_SECS", "1")]).await;
+    let service = start_with(&[("KEY_WAIT_SECS", "1")]).await;
     for mut probe in probes(1).into_iter().filter(|probe| probe.body.is_some()) {
         let key = [("idempotency-key", probe.path)];
         let first = recorder.send_with(&service, &probe, &key).await;
@@ -101,9 +109,10 @@ async fn answer_while_running(
 
 /// Also shows that the router has no undocumented method.
 async fn answers_to_wrong_methods(recorder: &mut AnswerRecorder) {
-    let service = TestService::start().await;
+    let service = start_with(&[]).await;
     for (path, methods) in object(&recorder.contract.0["paths"].clone()) {
         let real = path.replace("{approach}", "self").replace("{id}", "1").replace("{file}", "x");
+        let real = real.replace("{hold}", "2");
         let mut documented: Vec<_> =
             object(methods).keys().map(|name| name.to_uppercase()).collect();
         for method in ["GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
@@ -129,7 +138,7 @@ async fn answers_to_wrong_methods(recorder: &mut AnswerRecorder) {
 }
 
 async fn answers_to_long_heads(recorder: &mut AnswerRecorder) {
-    let service = TestService::start().await;
+    let service = start_with(&[]).await;
     let long = "x".repeat(16_384);
     for (path, method, _) in recorder.contract.operations() {
         let response = service
@@ -148,7 +157,7 @@ async fn answers_to_long_heads(recorder: &mut AnswerRecorder) {
 }
 
 async fn answers_without_a_token(recorder: &mut AnswerRecorder) {
-    let service = TestService::start_with(&[("AUTH_TOKENS", "alpha")]).await;
+    let service = start_with(&[("AUTH_TOKENS", "alpha")]).await;
     let mut guarded = probes(1);
     guarded.push(get("/metrics", "/metrics"));
     for probe in &guarded {
@@ -165,7 +174,7 @@ async fn answers_without_a_token(recorder: &mut AnswerRecorder) {
 }
 
 async fn answers_to_half_a_body(recorder: &mut AnswerRecorder) {
-    let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
+    let service = start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
     for probe in probes(1).into_iter().filter(|probe| probe.body.is_some()) {
         assert_eq!(recorder.send_half(&service, &probe).await.0, 408, "{}", probe.path);
     }
@@ -180,7 +189,7 @@ async fn answers_without_a_free_connection(recorder: &mut AnswerRecorder) {
         ("LOCK_WAIT_MILLIS", "60000"),
         ("DEFAULT_APPROACH", "self"),
     ];
-    let service = TestService::start_with(&variables).await;
+    let service = start_with(&variables).await;
     let lock = lock_row(&service, 1).await;
     let (first, ()) = tokio::join!(service.change("self", 1, -1), async {
         until("the only connection waits", async || waiting_for_locks(&service).await > 0).await;
@@ -198,7 +207,7 @@ async fn answers_without_a_free_connection(recorder: &mut AnswerRecorder) {
 
 async fn answers_of_a_stalled_database(recorder: &mut AnswerRecorder) {
     let variables = [("POOL_SIZE", "1"), ("POOL_WAIT_SECS", "1"), ("ANSWER_TIMEOUT_SECS", "1")];
-    let service = TestService::start_with(&variables).await;
+    let service = start_with(&variables).await;
     for probe in probes(1) {
         let expected = if probe.method == "get" { 503 } else { 504 };
         // 503 if the pool was still checking its connection: nothing was sent then.
@@ -223,7 +232,7 @@ async fn answers_of_a_stalled_database(recorder: &mut AnswerRecorder) {
 }
 
 async fn answers_of_a_broken_database(recorder: &mut AnswerRecorder) {
-    let service = TestService::start().await;
+    let service = start_with(&[]).await;
     for table in ["users", "balance_changes"] {
         service
             .pool

@@ -18,7 +18,7 @@ pub(crate) struct Probe {
     pub(crate) body: Option<String>,
 }
 
-/// A probe for each operation that needs the database.
+/// A probe for each operation that needs the database. The user has a hold with the number 2.
 pub(crate) fn probes(user: i64) -> Vec<Probe> {
     let of_user = |rest: &str| format!("/users/{user}{rest}");
     let probe = |method, path, real_path, body: Option<&str>| Probe {
@@ -35,6 +35,8 @@ pub(crate) fn probes(user: i64) -> Vec<Probe> {
         probe("post", "/users", "/users".to_owned(), Some("{}")),
         probe("get", "/users/{id}", of_user(""), None),
         probe("get", "/users/{id}/changes", of_user("/changes"), None),
+        probe("get", "/users/{id}/holds", of_user("/holds"), None),
+        probe("get", "/users/{id}/holds/{hold}", of_user("/holds/2"), None),
     ]
 }
 

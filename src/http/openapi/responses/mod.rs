@@ -6,7 +6,7 @@ mod by_status;
 mod operations;
 
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::openapi::Content;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::Operation;
@@ -19,8 +19,8 @@ use self::by_status::{ByStatus, Responses, always, one_of};
 use super::schemas::{NewBalance, Status, string};
 use crate::http::error::HttpError;
 use crate::http::wire::{
-    AMOUNT_REQUIRED, Changes, DOCS_FILES, HTML, INSUFFICIENT, JSON, OPENMETRICS, PAGE_MAX,
-    REFERENCE_RULE, USER_REQUIRED, User, UserNow,
+    self, AMOUNT_REQUIRED, Changes, DOCS_FILES, HOLD_STATES, HTML, INSUFFICIENT, JSON, OPENMETRICS,
+    PAGE_MAX, REFERENCE_RULE, USER_REQUIRED, User, UserNow,
 };
 use crate::ledger::ChangeError;
 
@@ -120,6 +120,43 @@ impl IntoResponses for History {
             .error(HttpError::bad_request(limit), "malformed: the sentence says what must be")
             .build()
     }
+}
+
+/// A hold.
+pub struct OneHold;
+
+impl IntoResponses for OneHold {
+    fn responses() -> Responses {
+        let number = "The hold must be a whole number from 1 to 9223372036854775807";
+        read()
+            .success(StatusCode::OK, "The hold as of now", &open_hold(), wire::Hold::name())
+            .error(HttpError::bad_request(number), "malformed: the sentence says what must be")
+            .error(ChangeError::HoldNotFound, "the user has no hold of this number")
+            .build()
+    }
+}
+
+/// A page of holds.
+pub struct Holds;
+
+impl IntoResponses for Holds {
+    fn responses() -> Responses {
+        let page = json!({
+            "balance": 9_500, "held": 500, "version": 7, "holds": [open_hold()], "next": null
+        });
+        let state = format!("state must be one of {}", HOLD_STATES.join(", "));
+        read()
+            .success(StatusCode::OK, "A page, newest first", &page, wire::Holds::name())
+            .error(HttpError::bad_request(state), "malformed: the sentence says what must be")
+            .build()
+    }
+}
+
+fn open_hold() -> Value {
+    json!({
+        "hold": 7, "amount": 500, "captured": 0, "state": "open", "reference": "room 12",
+        "createdAt": "2026-01-31T12:00:00.123456Z", "expiresAt": "2026-02-07T12:00:00.123456Z"
+    })
 }
 
 fn read() -> ByStatus {
