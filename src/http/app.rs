@@ -51,6 +51,12 @@ pub(super) fn path_user(id: Segment) -> Result<UserId, HttpError> {
 
 /// A number from 1 to `most` in a path or a query, or a sentence that starts with `name`.
 pub(super) fn positive_number(name: &str, text: &str, most: i64) -> Result<i64, HttpError> {
-    let number = text.parse().ok().filter(|n| (1..=most).contains(n) && !text.starts_with('+'));
-    number.ok_or_else(|| HttpError::not_in_range(name, 1, most))
+    number_in(name, text, 1, most)
+}
+
+/// As [`positive_number`], from `least`, which is not negative.
+pub(super) fn number_in(name: &str, text: &str, least: i64, most: i64) -> Result<i64, HttpError> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|n| is_plain && (least..=most).contains(n));
+    number.ok_or_else(|| HttpError::not_in_range(name, least, most))
 }

@@ -7,6 +7,7 @@
 
 mod app;
 pub mod auth;
+pub mod balance_at;
 pub mod body;
 pub mod changes;
 mod connection;
@@ -91,6 +92,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(holding::reserve))
         .routes(routes!(holding::capture))
         .routes(routes!(holding::release))
+        .routes(routes!(balance_at::show))
         .routes(routes!(holds::list))
         .routes(routes!(holds::show))
         .routes(routes!(metrics::show))

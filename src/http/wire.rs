@@ -47,6 +47,10 @@ pub(super) const CAPTURE_TO_OWNER: &str = "to must be another user than the hold
 pub(super) const REFERENCE_RULE: &str =
     "reference must be a string of 1 to 255 characters without control characters";
 
+pub(super) const AT_OR_VERSION: &str = "Either at or version is required, and not both";
+pub(super) const AT_RULE: &str =
+    "at must be a time as in RFC 3339, such as 2026-01-31T12:00:00.123456Z";
+
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -78,6 +82,23 @@ pub(super) struct UserNow {
     pub(super) held: ledger::Balance,
     #[schema(value_type = Count)]
     pub(super) version: i64,
+}
+
+/// A user at a moment.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BalanceAt)]
+pub(super) struct BalanceThen {
+    #[schema(value_type = Balance)]
+    pub(super) balance: ledger::Balance,
+    #[schema(value_type = Held)]
+    pub(super) held: ledger::Balance,
+    /// The last entry of the history that is not later; 0 before the first one.
+    #[schema(value_type = Count)]
+    pub(super) version: i64,
+    /// UTC, with microseconds: the moment that was asked for; or when the entry of the version was
+    /// made, or for version 0 the user.
+    #[schema(format = DateTime)]
+    pub(super) at: String,
 }
 
 /// The schema of a balance. `ledger::Balance` is a plain number and cannot have one of its own.

@@ -5,9 +5,10 @@
 //! - The meaning of failures: [`error`]; bounded retries: [`retry`].
 //! - Rows that stay locked: [`held`].
 //! - Tables and their statements: [`schema`], [`users`], [`history`], [`holds`], [`keys`],
-//!   [`key_expiry`], [`hold_expiry`], [`posting`].
+//!   [`key_expiry`], [`hold_expiry`], [`posting`], [`balance_at`].
 //! - Whether the database accepts changes: [`readiness`].
 
+pub mod balance_at;
 pub mod error;
 pub mod held;
 pub mod history;

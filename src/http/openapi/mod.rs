@@ -19,8 +19,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
 use super::wire::{
-    Changes, Hold, HoldCaptured, HoldNumber, HoldReleased, HoldState, Holds, NewHoldDone,
-    TransferDone, User, UserNow,
+    BalanceThen, Changes, Hold, HoldCaptured, HoldNumber, HoldReleased, HoldState, Holds,
+    NewHoldDone, TransferDone, User, UserNow,
 };
 
 const BEARER: &str = "bearer";
@@ -68,7 +68,7 @@ pub fn document(mut guarded: OpenApi, open: OpenApi) -> OpenApi {
         (name = "Service", description = "The service itself")
     ),
     components(schemas(
-        schemas::Error, schemas::NewBalance, schemas::Status, User, UserNow, Changes,
+        schemas::Error, schemas::NewBalance, schemas::Status, User, UserNow, BalanceThen, Changes,
         TransferDone, NewHoldDone, HoldCaptured, HoldReleased, Hold, Holds, HoldNumber, HoldState
     ))
 )]

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{KnownFormat, SchemaFormat};
 use utoipa::openapi::{Ref, RefOr, Required, Schema};
 use utoipa::{IntoParams, ToSchema};
 
@@ -70,6 +71,33 @@ impl IntoParams for HoldsPage {
             .schema(Some(Ref::from_schema_name(HoldState::name())))
             .build();
         [vec![state], page("holds", "numbers")].concat()
+    }
+}
+
+/// The moment of a balance: `at` or `version`.
+pub struct Moment;
+
+impl IntoParams for Moment {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let time = string()
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .examples([json!("2026-01-31T12:00:00.123456Z")]);
+        vec![
+            optional("at", ParameterIn::Query)
+                .description(Some(
+                    "A moment as in RFC 3339, not later than now. Entries have whole microseconds, \
+                     so finer digits make no difference. Either this or `version` is required",
+                ))
+                .schema(Some(time))
+                .build(),
+            optional("version", ParameterIn::Query)
+                .description(Some(
+                    "An entry of the history, or 0 for the time before the first one. Not more \
+                     than the user's version",
+                ))
+                .schema(Some(whole_number(0, i64::MAX)))
+                .build(),
+        ]
     }
 }
 

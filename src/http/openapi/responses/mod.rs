@@ -19,8 +19,8 @@ use self::by_status::{ByStatus, Responses, always, one_of};
 use super::schemas::{NewBalance, Status, string};
 use crate::http::error::HttpError;
 use crate::http::wire::{
-    self, AMOUNT_REQUIRED, Changes, DOCS_FILES, HOLD_STATES, HTML, INSUFFICIENT, JSON, OPENMETRICS,
-    PAGE_MAX, REFERENCE_RULE, USER_REQUIRED, User, UserNow,
+    self, AMOUNT_REQUIRED, AT_OR_VERSION, AT_RULE, BalanceThen, Changes, DOCS_FILES, HOLD_STATES,
+    HTML, INSUFFICIENT, JSON, OPENMETRICS, PAGE_MAX, REFERENCE_RULE, USER_REQUIRED, User, UserNow,
 };
 use crate::ledger::ChangeError;
 
@@ -94,6 +94,26 @@ impl IntoResponses for OneUser {
     fn responses() -> Responses {
         let user = json!({ "id": 1, "balance": 9_998, "held": 0, "version": 2 });
         read().success(StatusCode::OK, "The user as of now", &user, UserNow::name()).build()
+    }
+}
+
+/// A user at a moment.
+pub struct BalanceAtMoment;
+
+impl IntoResponses for BalanceAtMoment {
+    fn responses() -> Responses {
+        let then = json!({
+            "balance": 9_500, "held": 500, "version": 7, "at": "2026-01-31T12:00:00.123456Z"
+        });
+        let later = "at must not be later than now, which is 2026-01-31T12:00:00.123456Z";
+        let beyond = "version must not be more than the user's, which is 7";
+        read()
+            .success(StatusCode::OK, "The user at that moment", &then, BalanceThen::name())
+            .error(HttpError::bad_request(AT_OR_VERSION), "none, or both")
+            .error(HttpError::bad_request(AT_RULE), "malformed: the sentence says what must be")
+            .error(HttpError::bad_request(later), "what is to come is not known")
+            .error(HttpError::bad_request(beyond), "the history has no such entry yet")
+            .build()
     }
 }
 
