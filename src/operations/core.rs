@@ -585,3 +585,6 @@ fn locked_rows(rows: &[Probed]) -> HashMap<UserId, i64> {
     let locked = rows.iter().filter(|row| !row.is_free);
     locked.filter_map(|row| Some((UserId::new(row.id)?, row.version))).collect()
 }
+
+#[cfg(test)]
+mod simulation;
