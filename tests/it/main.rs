@@ -25,6 +25,7 @@ mod properties;
 mod proxy;
 mod service;
 mod sessions;
+mod standby;
 mod statements;
 mod tester;
 mod upgrade;

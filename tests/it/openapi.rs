@@ -2,6 +2,7 @@
 
 mod answers;
 mod contract;
+mod operations;
 mod page;
 mod recorder;
 

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll::approach::registry;
-use plimsoll::cluster::SUPERUSER_ROLE;
-use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::sleep;
 
 use crate::cluster;
 use crate::faults::{lock_row, until, waiting_for_locks};
 use crate::proxy::Proxy;
 use crate::service::{TestService, balance_body, error_body};
+use crate::standby::Standby;
 
 const RUNNING: &str = "A change with the same Idempotency-Key is still running, try again";
 const UNKNOWN: &str = "Outcome unknown: the change may or may not have been applied";
@@ -42,24 +41,15 @@ async fn a_change_that_is_told_to_come_again_is_never_applied() {
     Arc::into_inner(service).unwrap().stop().await;
 }
 
-/// The commits hang: the changes are stored locally, but wait for a standby that does not exist.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_have_been_applied_is_never_told_to_be_not_applied() {
-    let options = cluster::options_in(&cluster::fresh_folder("standby"));
-    let variables = [("ANSWER_TIMEOUT_SECS", "1")];
-    let service = TestService::start_private_with(options, &variables).await;
-    let superuser = service.database.clone().username(SUPERUSER_ROLE);
-    let mut admin = superuser.database("postgres").connect().await.unwrap();
+    let (service, mut standby) = Standby::start(&[("ANSWER_TIMEOUT_SECS", "1")]).await;
     for name in registry::names() {
         let user = service.user_with(10).await;
-        admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'").await.unwrap();
-        admin.execute("SELECT pg_reload_conf()").await.unwrap();
-        until("commits hang", async || standby_names(&service).await == "missing").await;
+        standby.hang(&service).await;
         let (answer, _) = service.keyed(name, user, -1, "k").await;
         assert_eq!(answer, (504, error_body(UNKNOWN)), "{name}");
-        admin.execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
-        admin.execute("SELECT pg_reload_conf()").await.unwrap();
-        until("commits go on", async || standby_names(&service).await.is_empty()).await;
+        standby.go_on(&service).await;
         // Only the key can tell the outcome.
         until("the key tells", async || {
             let (answer, _) = service.keyed(name, user, -1, "k").await;
@@ -68,15 +58,8 @@ async fn what_may_have_been_applied_is_never_told_to_be_not_applied() {
         .await;
         assert_eq!(service.journal_rows(user).await, 2, "{name}");
     }
-    admin.close().await.unwrap();
+    standby.close().await;
     service.stop().await;
-}
-
-async fn standby_names(service: &TestService) -> String {
-    sqlx::query_scalar("SELECT current_setting('synchronous_standby_names')")
-        .fetch_one(&service.pool)
-        .await
-        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

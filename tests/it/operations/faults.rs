@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::{capture, entries, funds, post, reserve, total, transfer};
 use crate::faults::{end_sessions, lock_row, signal_backends, until};
 use crate::service::{Answer, TestService, error_body};
+use crate::standby::Standby;
 
 fn not_applied() -> Answer {
     (503, error_body("Not applied, try again"))
@@ -125,6 +126,33 @@ async fn a_database_that_stalls_before_the_commit_has_applied_nothing() {
     assert!(applied == 1 || answer == not_applied(), "{answer:?}");
     until("it works again", async || transfer(&service, user, other, 1).await.0 == 201).await;
     assert_eq!(funds(&service, other).await.0, 2 + applied);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_hangs_is_an_unknown_outcome_and_the_key_tells_it() {
+    let (service, mut standby) = Standby::start(&[("ANSWER_TIMEOUT_SECS", "1")]).await;
+    let (user, other) = (service.user_with(100).await, service.user_with(0).await);
+    let hold = reserve(&service, user, 10).await;
+    let requests = [
+        ("/transfers".to_owned(), json!({ "from": user, "to": other, "amount": 1 }), 201),
+        (format!("/users/{user}/holds"), json!({ "amount": 1 }), 201),
+        (format!("/users/{user}/holds/{hold}/capture"), json!({ "amount": 4, "to": other }), 200),
+    ];
+    for (number, (path, body, success)) in requests.into_iter().enumerate() {
+        let key = format!("k{number}");
+        let before = entries(&service, user).await.len();
+        standby.hang(&service).await;
+        let (answer, _) = post(&service, &path, body.clone(), Some(&key)).await;
+        assert_eq!(answer.0, 504, "{path}: {answer:?}");
+        standby.go_on(&service).await;
+        until("the key tells", async || {
+            post(&service, &path, body.clone(), Some(&key)).await.0.0 == success
+        })
+        .await;
+        assert_eq!(entries(&service, user).await.len(), before + 1, "{path}");
+    }
+    standby.close().await;
     service.stop().await;
 }
 
