@@ -323,7 +323,9 @@ impl<C> Core<C> {
                 own => (own, false),
             };
             let decision = match planned {
-                Planned::Accepted { running } => Ok(Decision::Accepted(before + running)),
+                Planned::Accepted { running } | Planned::Read { running } => {
+                    Ok(Decision::Accepted(before + running))
+                }
                 Planned::Refused => Ok(Decision::Refused),
                 Planned::KeyReused => Err(ChangeError::KeyReused),
                 Planned::OutOfRange => Err(ChangeError::BalanceOutOfRange),
@@ -815,25 +817,27 @@ impl<C> Job<C> {
 }
 
 impl<C> Group<C> {
-    /// Plans to accept everything. Where no balance could take it all, the plan has a guard that
-    /// never holds: the statement then only reads, and the changes are decided one by one.
+    /// Plans to accept everything. Where no balance could take it all, or there is nothing to write,
+    /// the plan has a guard that never holds: the statement then only reads, and the changes are
+    /// decided one by one.
     fn new(user: UserId, waiting: Vec<Waiting<C>>) -> Self {
         let plan = fold::whole(waiting.iter().map(|one| &one.change));
+        let plan = plan.filter(|plan| plan.count > 0 || plan.writes(&changes_of(&waiting)));
         Self { user, plan: plan.unwrap_or_else(|| Plan::reading(waiting.len())), waiting }
     }
 
     fn changes(&self) -> Vec<&Change> {
-        self.waiting.iter().map(|one| &one.change).collect()
+        changes_of(&self.waiting)
     }
 
     fn part(&self) -> Part<'_> {
         Part { user: self.user, plan: &self.plan, changes: self.changes() }
     }
 
-    /// The only change in it, where it has no key.
+    /// The only change in it, where it writes and has no key.
     fn lone_change(&self) -> Option<&Change> {
         let [Waiting { change, .. }] = self.waiting.as_slice() else { return None };
-        Some(change).filter(|change| change.key.is_none())
+        Some(change).filter(|change| change.key.is_none() && !change.amount.is_zero())
     }
 }
 
@@ -841,6 +845,10 @@ impl<C> Waiting<C> {
     fn is_overdue(&self, now: Time) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
+}
+
+fn changes_of<C>(waiting: &[Waiting<C>]) -> Vec<&Change> {
+    waiting.iter().map(|one| &one.change).collect()
 }
 
 /// The versions of the locked rows, by user.

@@ -25,6 +25,9 @@ pub(super) enum Guard {
 pub(super) enum Planned {
     /// Accepted; the new balance is the one before the batch plus `running`.
     Accepted { running: i64 },
+    /// A change of zero, which has no journal row. The balance is the one before the batch plus
+    /// `running`.
+    Read { running: i64 },
     /// Insufficient funds.
     Refused,
     /// The same request as an earlier change with the same key, so it gets the outcome of that one.
@@ -41,7 +44,7 @@ pub(super) struct Plan {
     pub(super) guard: Guard,
     /// The sum of the accepted amounts.
     pub(super) net: i64,
-    /// The number of accepted changes.
+    /// The number of accepted changes that have a journal row.
     pub(super) count: i64,
     /// One for each change, in order of arrival.
     pub(super) changes: Vec<Planned>,
@@ -49,7 +52,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// A plan whose guard never holds, so its statement only reads. For changes whose sums leave 64
-    /// bits.
+    /// bits, and for changes that only read.
     pub(super) fn reading(changes: usize) -> Self {
         let guard = Guard::Range { least: 1, most: 0 };
         Self { guard, net: 0, count: 0, changes: vec![Planned::OutOfRange; changes] }
@@ -58,7 +61,7 @@ impl Plan {
     /// Whether the plan for these changes writes a change or a key.
     pub(super) fn writes(&self, changes: &[&Change]) -> bool {
         let stores_key = |(planned, change): (&Planned, &&Change)| {
-            *planned == Planned::Refused && change.key.is_some()
+            matches!(planned, Planned::Refused | Planned::Read { .. }) && change.key.is_some()
         };
         self.count > 0 || self.changes.iter().zip(changes).any(stores_key)
     }
@@ -97,7 +100,7 @@ pub(super) fn whole<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<Pla
         running = running.checked_add(amount.get())?;
         lowest = lowest.min(running);
         highest = highest.max(running);
-        Some(Planned::Accepted { running })
+        Some(accepted(amount, running))
     })?;
     let (least, most) = (lowest.checked_neg()?, i64::MAX - highest);
     (least <= most).then(|| Plan::new(Guard::Range { least, most }, running, planned))
@@ -114,7 +117,7 @@ pub(super) fn each<'a>(
         Some(match now.decide(amount) {
             Ok(Decision::Accepted(after)) => {
                 now.balance = after;
-                Planned::Accepted { running: after - funds.balance }
+                accepted(amount, after - funds.balance)
             }
             Ok(Decision::Refused) => Planned::Refused,
             Err(_) => Planned::OutOfRange,
@@ -123,6 +126,10 @@ pub(super) fn each<'a>(
     // The closure above plans every change.
     let planned = planned.unwrap_or_default();
     Plan::new(Guard::Version(version), now.balance - funds.balance, planned)
+}
+
+fn accepted(amount: Amount, running: i64) -> Planned {
+    if amount.is_zero() { Planned::Read { running } } else { Planned::Accepted { running } }
 }
 
 /// Plans each change with `plan`, unless an earlier one has its key. `None` as soon as `plan` returns
@@ -142,7 +149,9 @@ fn plan_each<'a>(
             None => plan(change.amount)?,
         };
         // A change without a decision does not use up its key.
-        if let (Some(key), Planned::Accepted { .. } | Planned::Refused) = (&change.key, one) {
+        let is_decided =
+            matches!(one, Planned::Accepted { .. } | Planned::Read { .. } | Planned::Refused);
+        if let (Some(key), true) = (&change.key, is_decided) {
             keys.insert(key, (position, change));
         }
         planned.push(one);
@@ -177,6 +186,7 @@ mod tests {
                 None => match i128::from(balance) + i128::from(change.amount.get()) {
                     sum if sum < 0 => Planned::Refused,
                     sum if sum + i128::from(held) > i128::from(i64::MAX) => Planned::OutOfRange,
+                    _ if change.amount.get() == 0 => Planned::Read { running: balance - before },
                     sum => {
                         balance = i64::try_from(sum).unwrap();
                         Planned::Accepted { running: balance - before }
@@ -337,6 +347,27 @@ mod tests {
         let plan = whole([change(-2, None)].iter()).unwrap();
         assert_eq!(plan.guard, Guard::Range { least: 2, most: i64::MAX });
         assert_eq!((plan.net, plan.count), (-2, 1));
+    }
+
+    #[test]
+    fn changes_of_zero_write_nothing_but_their_keys() {
+        let keyless = [change(0, None), change(0, None)];
+        let keyed = [change(0, None), change(0, Some("a"))];
+        for (changes, writes) in [(&keyless, false), (&keyed, true)] {
+            for plan in [whole(changes.iter()).unwrap(), each(free(0), 1, changes.iter())] {
+                assert_eq!((plan.net, plan.count), (0, 0));
+                assert_eq!(plan.changes, [Planned::Read { running: 0 }; 2]);
+                assert_eq!(plan.writes(&changes.iter().collect::<Vec<_>>()), writes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_of_zero_reads_the_balance_at_its_place_in_the_order() {
+        let changes = [change(-3, None), change(0, Some("a")), change(5, None)];
+        let plan = whole(changes.iter()).unwrap();
+        assert_eq!((plan.net, plan.count), (2, 2));
+        assert_eq!(plan.changes[1], Planned::Read { running: -3 });
     }
 
     #[test]

@@ -18,6 +18,10 @@
 //! Otherwise the same statement writes them, `WHERE version = $read`. If that loses a few races, or the
 //! row keeps changing hands, the row is locked first, and then it cannot lose.
 //!
+//! Changes of zero only read. They are folded like the others, so each is answered with the balance at
+//! its place in the order, but they have no journal row; with a key, their answer is stored. Where no
+//! change of a user writes, the statement only reads.
+//!
 //! One round trip per batch in the common case, two where a user's batch crosses the line.
 //!
 //! # Why it is exact

@@ -108,7 +108,8 @@ WITH stored AS MATERIALIZED (
     RETURNING u.id, u.balance - b.net AS before, u.held, u.version - b.count AS version,
               u.changed_at, b.first, b.last
 ), decided AS MATERIALIZED (
-    SELECT a.id, a.version + ($11::bigint[])[n] AS version, ($11::bigint[])[n] > 0 AS accepted,
+    SELECT a.id, a.version + ($11::bigint[])[n] AS version,
+           ($11::bigint[])[n] > 0 AS journaled, ($11::bigint[])[n] <> 0 AS accepted,
            ($9::bigint[])[n] AS amount, a.before + ($10::bigint[])[n] AS balance,
            a.held, a.changed_at,
            CASE WHEN t.key > 0
@@ -126,7 +127,7 @@ WITH stored AS MATERIALIZED (
     INSERT INTO balance_changes
            (user_id, version, kind, amount, held_amount, balance, held, created_at, key, reference)
     SELECT id, version, 'change', amount, 0, balance, held, changed_at, key, reference
-    FROM decided WHERE accepted
+    FROM decided WHERE journaled
 ), keyed AS (
     INSERT INTO idempotency_keys (user_id, key, fingerprint, answer)
     SELECT id, key, fingerprint, CASE WHEN accepted THEN ARRAY[balance] END
@@ -160,8 +161,8 @@ struct Arrays<'a> {
     lasts: Vec<i64>,
     amounts: Vec<i64>,
     runnings: Vec<i64>,
-    /// The number of the change among the user's accepted ones, from 1; 0 for a refusal that is stored
-    /// with its key.
+    /// The number of the change among the user's journaled ones, from 1; 0 for a refusal and
+    /// [`READ`] for a change of zero, which are only stored with their keys.
     ordinals: Vec<i64>,
     /// None where no change has any, which is the fast form.
     texts: Option<Texts<'a>>,
@@ -185,6 +186,9 @@ struct Texts<'a> {
 /// Any version, for a plan with another guard.
 const ANY: i64 = -1;
 
+/// The ordinal of a change of zero: accepted, but not journaled.
+const READ: i64 = -1;
+
 impl<'a> Arrays<'a> {
     fn of(parts: &'a [Part<'a>]) -> Self {
         let has_text = |change: &&Change| change.key.is_some() || change.reference.is_some();
@@ -193,7 +197,7 @@ impl<'a> Arrays<'a> {
         for part in parts {
             arrays.push(part);
         }
-        // The fast form derives versions from row numbers, so each of its rows is an accepted change.
+        // The fast form derives versions from row numbers, so each of its rows is a journaled change.
         debug_assert!(arrays.texts.is_some() || arrays.ordinals.iter().all(|n| *n > 0));
         arrays
     }
@@ -217,8 +221,12 @@ impl<'a> Arrays<'a> {
                     ordinal += 1;
                     self.push_row(change, *running, ordinal);
                 }
+                Planned::Read { running } if change.key.is_some() => {
+                    self.push_row(change, *running, READ);
+                }
                 Planned::Refused if change.key.is_some() => self.push_row(change, 0, 0),
-                Planned::Refused
+                Planned::Read { .. }
+                | Planned::Refused
                 | Planned::Copy { .. }
                 | Planned::KeyReused
                 | Planned::OutOfRange => {}
@@ -420,6 +428,18 @@ mod tests {
         let expected =
             [["one", "change 1", ""], ["", "", "März"], ["three", "change 3 ref", "ref"]];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_change_of_zero_has_a_row_only_with_a_key_and_no_version() {
+        let changes = [change(0, None), change(-1, None), change(0, Some("k")), change(-1, None)];
+        let funds = Funds { balance: 1, held: 0 };
+        let plan = fold::each(funds, 1, changes.iter());
+        let parts = [Part { user: UserId::FIRST, plan: &plan, changes: changes.iter().collect() }];
+        let arrays = Arrays::of(&parts);
+        assert_eq!(arrays.ordinals, [1, READ]);
+        assert_eq!((arrays.amounts, arrays.runnings), (vec![-1, 0], vec![-1, -1]));
+        assert_eq!(arrays.counts, [1]);
     }
 
     #[test]

@@ -111,6 +111,13 @@ fn check_answer(
                 }
             }
             match decision {
+                // A change of zero only reads.
+                Decision::Accepted(balance) if ask.amount == 0 => {
+                    let is_it = |current: i64| current == *balance;
+                    if !replayed && !was(played, ask.user, asked.called, answered, is_it) {
+                        return Err("a balance that was never there");
+                    }
+                }
                 Decision::Accepted(balance) => {
                     let row = row.ok_or("accepted, and not in the journal")?;
                     if row.balance != *balance {

@@ -200,7 +200,8 @@ impl Author<'_> {
         let amount = match self.random.u8(0..12) {
             0 => i64::MAX - number,
             1 => number - i64::MAX,
-            2..=4 => units * UNIT + number,
+            2 => 0,
+            3..=5 => units * UNIT + number,
             _ => -(units * UNIT + number),
         };
         let user = if self.random.u8(0..30) == 0 { USERS + 1 } else { self.user() };

@@ -182,7 +182,7 @@ impl World {
         let Some(row) = self.rows.get_mut(&ask.user).filter(|row| row.held <= now) else { return };
         let amount = Amount::new(ask.amount).unwrap();
         let Ok(decision) = row.funds().decide(amount) else { return };
-        if matches!(decision, Decision::Accepted(_)) {
+        if matches!(decision, Decision::Accepted(_)) && !amount.is_zero() {
             row.write_for_another(now, ask.amount, ask.key.clone());
         }
         if let Some(key) = &ask.key {
@@ -372,6 +372,7 @@ impl World {
                     row.write(now, change.amount.get(), key.clone());
                     Decision::Accepted(before + running)
                 }
+                Planned::Read { running } => Decision::Accepted(before + running),
                 Planned::Refused => Decision::Refused,
                 Planned::Copy { .. } | Planned::KeyReused | Planned::OutOfRange => continue,
             };
@@ -404,10 +405,9 @@ impl World {
 impl OwnedPart {
     /// The keys that are written with the part.
     fn stored_keys(&self) -> impl Iterator<Item = &Key> {
-        let decided =
-            self.plan.changes.iter().zip(&self.changes).filter(|(planned, _)| {
-                matches!(planned, Planned::Accepted { .. } | Planned::Refused)
-            });
+        let decided = self.plan.changes.iter().zip(&self.changes).filter(|(planned, _)| {
+            matches!(planned, Planned::Accepted { .. } | Planned::Read { .. } | Planned::Refused)
+        });
         decided.filter_map(|(_, change)| change.key.as_ref())
     }
 }
@@ -435,6 +435,7 @@ impl Row {
     }
 
     fn write(&mut self, at: Time, amount: i64, key: Option<String>) {
+        assert_ne!(amount, 0, "a change of zero has no journal row");
         self.balance = self.balance.checked_add(amount).expect("a sum fits");
         self.version += 1;
         let by_another = false;
