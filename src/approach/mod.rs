@@ -12,6 +12,7 @@
 //! - Nothing half-done: an error means that nothing was applied, unless it says "outcome unknown".
 
 mod batched;
+pub mod bulk;
 mod guarded_update;
 mod optimistic;
 mod pessimistic;

@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::Approach;
 use super::batched::{self, Lanes};
+use super::bulk;
 use super::guarded_update::GuardedUpdate;
 use super::optimistic::OptimisticLocking;
 use super::pessimistic::PessimisticLocking;
@@ -145,6 +146,7 @@ pub struct Approaches {
     store: Store,
     shared: Shared,
     built: Arc<[Built]>,
+    bulk: Arc<bulk::Parts>,
 }
 
 struct Built {
@@ -173,13 +175,23 @@ impl Approaches {
             Built { approach, keyed_read, counters }
         };
         let built = ALL.iter().map(build).collect();
-        Self { store: store.clone(), shared: shared.clone(), built }
+        let bulk = bulk::Parts {
+            lanes: Arc::clone(&shared.lanes),
+            keys: shared.keys.clone(),
+            counters: shared.metrics.of(batched::NAME),
+        };
+        Self { store: store.clone(), shared: shared.clone(), built, bulk: Arc::new(bulk) }
     }
 
     /// The approach of that name in the route.
     pub fn get(&self, name: &str) -> Option<Chosen<'_>> {
         let position = ALL.iter().position(|registration| registration.name == name)?;
         Some(Chosen { all: self, built: &self.built[position] })
+    }
+
+    /// What many changes of one request need.
+    pub(super) fn bulk_parts(&self) -> &Arc<bulk::Parts> {
+        &self.bulk
     }
 
     /// The name of the approach of the routes that name none.

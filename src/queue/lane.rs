@@ -8,12 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{error, warn};
 
 use super::dispatch::{Delivery, DispatcherId, Dispatchers, Outbox};
+use super::gather::Slot;
 use crate::ledger::ChangeError;
 use crate::metrics::LaneCounters;
 use crate::store::session::Connector;
@@ -45,7 +46,7 @@ pub(crate) trait Engine: Sized + Send + 'static {
     /// What waits in the queue.
     type Work: Send + 'static;
     /// The answer to each piece of it.
-    type Answer: Send + 'static;
+    type Answer: Send + Sync + 'static;
 
     /// An engine with a session of its own. At most `parked_max` pieces of work may wait in it apart
     /// from the batches.
@@ -78,14 +79,37 @@ pub(crate) trait Engine: Sized + Send + 'static {
 }
 
 /// The receiver of an answer.
-pub(crate) struct Caller<A> {
-    to: oneshot::Sender<A>,
-    dispatcher: DispatcherId,
+pub(crate) enum Caller<A> {
+    /// A request with one piece of work.
+    One {
+        /// Its task.
+        to: oneshot::Sender<A>,
+        /// The dispatcher of its thread.
+        dispatcher: DispatcherId,
+    },
+    /// A request with many pieces of work.
+    Part(Slot<A>),
+    /// A stream of work, which has waited for its place.
+    Streamed(Slot<A>),
 }
 
 /// The sending side of a lane's queue.
 pub(crate) struct Lane<E: Engine> {
     queue: mpsc::Sender<Arrival<E>>,
+    streams: Arc<Semaphore>,
+}
+
+/// Places in a lane's queue.
+pub(crate) struct Places<'a, E: Engine>(mpsc::PermitIterator<'a, Arrival<E>>);
+
+impl<E: Engine> Places<'_, E> {
+    /// Appends work to the queue.
+    ///
+    /// # Panics
+    /// Beyond the number of places.
+    pub(crate) fn send(&mut self, work: E::Work, caller: Caller<E::Answer>) {
+        self.0.next().expect("as many places as there is work").send((work, caller));
+    }
 }
 
 /// Work on its way into a lane.
@@ -107,17 +131,61 @@ impl<E: Engine> Lane<E> {
         dispatcher: DispatcherId,
     ) -> Result<oneshot::Receiver<E::Answer>, ChangeError> {
         let (to, answer) = oneshot::channel();
-        match self.queue.try_send((work, Caller { to, dispatcher })) {
+        match self.queue.try_send((work, Caller::One { to, dispatcher })) {
             Ok(()) => Ok(answer),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                Err(ChangeError::NotApplied("the lane's queue is full".into()))
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                Err(ChangeError::NotApplied("the lane has ended".into()))
-            }
+            Err(mpsc::error::TrySendError::Full(_)) => Err(full()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(ended()),
         }
     }
+
+    /// Takes this many places, without waiting.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotApplied`] when there are fewer, or the service is stopping.
+    pub(crate) fn try_reserve(&self, count: usize) -> Result<Places<'_, E>, ChangeError> {
+        match self.queue.try_reserve_many(count) {
+            Ok(places) => Ok(Places(places)),
+            Err(mpsc::error::TrySendError::Full(())) => Err(full()),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(ended()),
+        }
+    }
+
+    /// The most places that a stream may wait for at once.
+    pub(crate) fn streamed_max(&self) -> usize {
+        streams_share(self.queue.max_capacity()).min(STREAMED_MAX)
+    }
+
+    /// Waits for this many places for a stream, [`streamed_max`](Self::streamed_max) at most. Each
+    /// must be used for a [`Caller::Streamed`], before anything else is awaited.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotApplied`] when the service is stopping.
+    pub(crate) async fn reserve_streamed(&self, count: u32) -> Result<Places<'_, E>, ChangeError> {
+        let share = self.streams.acquire_many(count).await.map_err(|_| ended())?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let places = self.queue.reserve_many(count).await.map_err(|_| ended())?;
+        // The lane gives it back when it takes the work from the queue.
+        share.forget();
+        Ok(Places(places))
+    }
 }
+
+fn full() -> ChangeError {
+    ChangeError::NotApplied("the lane's queue is full".into())
+}
+
+fn ended() -> ChangeError {
+    ChangeError::NotApplied("the lane has ended".into())
+}
+
+/// Streams wait for room in the queue, so they would keep it full. They may take this much of it, and
+/// the rest is for requests, which are refused when it is full.
+fn streams_share(queue_max: usize) -> usize {
+    (queue_max / 2).max(1)
+}
+
+/// A stream takes places in small portions: while one waits, others get none.
+const STREAMED_MAX: usize = 256;
 
 /// A lane's task.
 pub(crate) struct Running {
@@ -152,30 +220,32 @@ pub(crate) fn start<E: Engine>(
     counters: LaneCounters,
 ) -> (Lane<E>, Running) {
     let (queue, queued) = mpsc::channel(queue_max);
+    let streams = Arc::new(Semaphore::new(streams_share(queue_max)));
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(supervise::<E>(connector, dispatchers, queued, stopped, counters));
-    (Lane { queue }, Running { stop, task })
+    let arrivals = Arrivals { queued, streams: Arc::clone(&streams) };
+    let task = tokio::spawn(supervise::<E>(connector, dispatchers, arrivals, stopped, counters));
+    (Lane { queue, streams }, Running { stop, task })
 }
 
 /// Starts the lane again after a panic, which drops the callers of the work that it had taken.
 async fn supervise<E: Engine>(
     connector: Connector,
     dispatchers: Arc<Dispatchers<E::Answer>>,
-    queued: mpsc::Receiver<Arrival<E>>,
+    arrivals: Arrivals<E>,
     stopped: watch::Receiver<bool>,
     counters: LaneCounters,
 ) {
-    let queue = Arc::new(Mutex::new(queued));
+    let queue = Arc::new(Mutex::new(arrivals));
     loop {
         let serving = {
             let (connector, dispatchers) = (connector.clone(), Arc::clone(&dispatchers));
             let (queue, stopped) = (Arc::clone(&queue), stopped.clone());
             let counters = counters.clone();
             async move {
-                let mut queued = queue.lock().await;
+                let mut arrivals = queue.lock().await;
                 // As much may wait apart as may be queued.
-                let engine = E::new(connector, queued.max_capacity());
-                Serving::new(engine, &dispatchers, &mut queued, &counters).run(stopped).await;
+                let engine = E::new(connector, arrivals.queued.max_capacity());
+                Serving::new(engine, &dispatchers, &mut arrivals, &counters).run(stopped).await;
             }
         };
         // Without it, aborting this task would leave the inner one running.
@@ -196,6 +266,12 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// The receiving side of a lane's queue.
+struct Arrivals<E: Engine> {
+    queued: mpsc::Receiver<Arrival<E>>,
+    streams: Arc<Semaphore>,
+}
+
 /// Connects the engine with the queue.
 struct Serving<'a, E: Engine> {
     engine: E,
@@ -203,6 +279,7 @@ struct Serving<'a, E: Engine> {
     dispatchers: &'a Dispatchers<E::Answer>,
     outbox: Outbox<E::Answer>,
     queued: &'a mut mpsc::Receiver<Arrival<E>>,
+    streams: &'a Semaphore,
     /// Received from the queue, on the way to the engine.
     arrivals: Vec<Arrival<E>>,
     counters: &'a LaneCounters,
@@ -212,11 +289,11 @@ impl<'a, E: Engine> Serving<'a, E> {
     fn new(
         engine: E,
         dispatchers: &'a Dispatchers<E::Answer>,
-        queued: &'a mut mpsc::Receiver<Arrival<E>>,
+        Arrivals { queued, streams }: &'a mut Arrivals<E>,
         counters: &'a LaneCounters,
     ) -> Self {
         let (started, outbox, arrivals) = (Instant::now(), Outbox::default(), Vec::new());
-        Self { engine, started, dispatchers, outbox, queued, arrivals, counters }
+        Self { engine, started, dispatchers, outbox, queued, streams, arrivals, counters }
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
@@ -258,6 +335,8 @@ impl<'a, E: Engine> Serving<'a, E> {
     }
 
     fn arrive(&mut self) {
+        let is_streamed = |(_, caller): &&Arrival<E>| matches!(caller, Caller::Streamed(_));
+        self.streams.add_permits(self.arrivals.iter().filter(is_streamed).count());
         for (work, caller) in self.arrivals.drain(..) {
             self.engine.arrive(work, caller);
         }
@@ -275,6 +354,7 @@ impl<'a, E: Engine> Serving<'a, E> {
             // A closed queue still yields its content.
             _ = stopped.wait_for(|stopped| *stopped), if !self.queued.is_closed() => {
                 self.queued.close();
+                self.streams.close();
                 self.engine.stop();
             }
             () = sleep_until(at.unwrap_or(self.started)), if at.is_some() => {}
@@ -290,8 +370,13 @@ impl<'a, E: Engine> Serving<'a, E> {
     }
 
     fn deliver(&mut self) {
-        for (Caller { to, dispatcher }, answer) in self.engine.take_answers() {
-            self.outbox.push(dispatcher, Delivery { to, answer });
+        for (caller, answer) in self.engine.take_answers() {
+            match caller {
+                Caller::One { to, dispatcher } => {
+                    self.outbox.push(dispatcher, Delivery { to, answer });
+                }
+                Caller::Part(slot) | Caller::Streamed(slot) => slot.fill(answer),
+            }
         }
         self.outbox.flush(self.dispatchers);
     }

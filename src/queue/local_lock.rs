@@ -48,6 +48,12 @@ impl<N: Clone + Eq + Hash> LocalLocks<N> {
         Ok(LocalLock { locks: self.clone(), name, guard: Some(guard) })
     }
 
+    /// Takes the lock of the name if nobody holds it or waits for it.
+    pub(crate) fn try_acquire(&self, name: N) -> Option<LocalLock<N>> {
+        let guard = self.queue(&name).try_lock_owned().ok()?;
+        Some(LocalLock { locks: self.clone(), name, guard: Some(guard) })
+    }
+
     fn queue(&self, name: &N) -> Arc<Queue> {
         let mut names = self.lock();
         if let Some(queue) = names.get(name).and_then(Weak::upgrade) {

@@ -2,8 +2,12 @@
 //!
 //! - [`lane`]: a bounded queue that is served batch by batch, on a session of its own.
 //! - [`dispatch`]: how the answers of a batch reach the threads of their callers.
+//! - [`gather`]: how the answers to many pieces of work reach one caller.
 //! - [`local_lock`]: one holder at a time for each name.
+//! - [`shared_lock`]: the same, shared by the parts of one request.
 
 pub(crate) mod dispatch;
+pub(crate) mod gather;
 pub(crate) mod lane;
 pub(crate) mod local_lock;
+pub(crate) mod shared_lock;

@@ -61,7 +61,7 @@ const ATTEMPTS_MAX: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The answer to one caller.
-pub(super) type Answer = Result<Outcome, ChangeError>;
+pub(in crate::approach) type Answer = Result<Outcome, ChangeError>;
 
 /// A request to the database.
 pub(super) enum Request<'a> {

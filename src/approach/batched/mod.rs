@@ -60,6 +60,7 @@
 //! A lone client pays for one hand-over to the lane and back. Users of a lane wait for each other's
 //! batches, and once for a row that another session has locked.
 
+mod bulk;
 mod core;
 mod engine;
 mod fold;
@@ -77,8 +78,10 @@ use crate::metrics::LaneCounters;
 use crate::queue::dispatch::{DispatcherId, Dispatchers};
 use crate::queue::lane::{self, Lane};
 use crate::store::session::{BoxFuture, Connector};
-use core::Answer;
 use engine::ChangeEngine;
+
+pub(super) use bulk::Slotted;
+pub(super) use core::Answer;
 
 /// Its name in the route.
 pub(super) const NAME: &str = "batched";
@@ -123,10 +126,13 @@ impl Lanes {
     }
 
     fn of(&self, user: UserId) -> &Lane<ChangeEngine> {
+        &self.lanes[self.index_of(user)]
+    }
+
+    fn index_of(&self, user: UserId) -> usize {
         // Fibonacci hashing: neighbouring ids spread evenly, and so does every regular pattern.
         let hash = user.get().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        let index = usize::try_from(hash).unwrap_or(0) % self.lanes.len();
-        &self.lanes[index]
+        usize::try_from(hash).unwrap_or(0) % self.lanes.len()
     }
 }
 
