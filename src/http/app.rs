@@ -8,6 +8,7 @@ use axum::extract::rejection::PathRejection;
 
 use super::auth::Tokens;
 use super::body::user_id;
+use super::bulk::Room;
 use super::error::HttpError;
 use crate::approach::registry::Approaches;
 use crate::ledger::UserId;
@@ -32,6 +33,8 @@ pub struct Parts {
     pub readiness: Readiness,
     /// The tokens that open the guarded routes.
     pub tokens: Tokens,
+    /// The memory of bulks.
+    pub bulk: Room,
     /// The time in which a request's body has to arrive.
     pub body_limit: Duration,
 }

@@ -4,12 +4,13 @@
 //! float is rounded, no string is parsed as a number, no member is ignored or given twice, and a
 //! JSON array is not an object.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Request, header};
+use axum::http::{HeaderMap, Request, header};
 use futures_util::future::poll_immediate;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
@@ -18,8 +19,8 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::error::HttpError;
-use super::wire::{BODY_BYTES_MAX, DRAINED_BYTES_MAX, REFERENCE_RULE};
-use crate::ledger::{Amount, Payment, Reference, UserId};
+use super::wire::{BODY_BYTES_MAX, DRAINED_BYTES_MAX, JSON, KEY_RULE, REFERENCE_RULE};
+use crate::ledger::{Amount, Key, Payment, Reference, UserId};
 
 /// Reads a JSON body of at most [`BODY_BYTES_MAX`] bytes that arrives within `limit`.
 pub async fn read_json(request: Request<Body>, limit: Duration) -> Result<Bytes, HttpError> {
@@ -28,25 +29,39 @@ pub async fn read_json(request: Request<Body>, limit: Duration) -> Result<Bytes,
 
 /// A body whose content type is JSON. The request's head is dropped, to save memory until the body
 /// has arrived.
-pub struct JsonBody(Body);
+pub struct JsonBody {
+    body: Body,
+    most: usize,
+}
 
 impl JsonBody {
-    /// Checks the head's content type and length.
+    /// Checks the head's content type and length, for a body of at most [`BODY_BYTES_MAX`] bytes.
     pub fn of(request: Request<Body>) -> Result<Self, HttpError> {
-        if !is_json(&request) {
-            return Err(HttpError::NotJson);
-        }
-        let is_too_large = request.body().size_hint().lower() > BODY_BYTES_MAX as u64;
-        if is_too_large && request.headers().contains_key(header::EXPECT) {
-            // The client waits for permission: it has not sent the body yet.
-            return Err(HttpError::BodyTooLarge);
-        }
-        Ok(Self(request.into_body()))
+        Self::up_to(BODY_BYTES_MAX, request)
     }
 
-    /// Reads at most [`BODY_BYTES_MAX`] bytes that arrive within `limit`.
+    /// Checks the head's content type and length, for a body of at most `most` bytes.
+    pub fn up_to(most: usize, request: Request<Body>) -> Result<Self, HttpError> {
+        if !is_of_type(JSON, request.headers()) {
+            return Err(HttpError::NotJson);
+        }
+        let is_too_large = request.body().size_hint().lower() > most as u64;
+        if is_too_large && request.headers().contains_key(header::EXPECT) {
+            // The client waits for permission: it has not sent the body yet.
+            return Err(HttpError::BodyTooLarge(most));
+        }
+        Ok(Self { body: request.into_body(), most })
+    }
+
+    /// How many bytes it may have, as far as its head says.
+    pub(super) fn length_max(&self) -> usize {
+        let length = self.body.size_hint().upper().and_then(|upper| usize::try_from(upper).ok());
+        length.unwrap_or(self.most).min(self.most)
+    }
+
+    /// Reads the body, which has to arrive within `limit`.
     pub async fn read(self, limit: Duration) -> Result<Bytes, HttpError> {
-        let mut collecting = pin!(collect(self.0));
+        let mut collecting = pin!(collect(self.body, self.most));
         // Nearly every body has arrived already and needs no timer.
         match poll_immediate(collecting.as_mut()).await {
             Some(collected) => collected,
@@ -57,31 +72,57 @@ impl JsonBody {
     }
 }
 
-fn is_json(request: &Request<Body>) -> bool {
-    let mut values = request.headers().get_all(header::CONTENT_TYPE).iter();
+/// Whether the one content type of a request is this one, whatever its parameters are.
+pub(super) fn is_of_type(kind: &str, headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    essence.trim_ascii().eq_ignore_ascii_case(kind.as_bytes())
 }
 
-async fn collect(mut body: Body) -> Result<Bytes, HttpError> {
-    let mut whole = Bytes::new();
+async fn collect(mut body: Body, most: usize) -> Result<Bytes, HttpError> {
+    let (mut first, mut whole) = (Bytes::new(), Vec::new());
     let mut seen: usize = 0;
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|_| HttpError::bad_request("The request body could not be read"))?;
+        let frame = frame.map_err(|_| HttpError::BodyUnreadable)?;
         let Ok(part) = frame.into_data() else { continue };
         seen = seen.saturating_add(part.len());
         if seen > DRAINED_BYTES_MAX {
             break;
         }
-        if seen <= BODY_BYTES_MAX {
-            // Nearly every body has one part only, which is not copied.
-            whole = if whole.is_empty() { part } else { [whole, part].concat().into() };
+        if seen > most {
+            continue;
+        }
+        // Nearly every body has one part only, which is not copied.
+        if first.is_empty() {
+            first = part;
+        } else {
+            if whole.is_empty() {
+                whole.extend_from_slice(&first);
+            }
+            whole.extend_from_slice(&part);
         }
     }
-    if seen > BODY_BYTES_MAX { Err(HttpError::BodyTooLarge) } else { Ok(whole) }
+    if seen > most {
+        return Err(HttpError::BodyTooLarge(most));
+    }
+    Ok(if whole.is_empty() { first } else { whole.into() })
 }
+
+/// What a text is, in the sentences about it.
+#[derive(Clone, Copy)]
+pub(super) struct Subject {
+    /// At the beginning of a sentence.
+    first: &'static str,
+    /// Within one.
+    within: &'static str,
+}
+
+/// The whole body.
+pub(super) const BODY: Subject = Subject { first: "The request body", within: "the request body" };
+
+/// One of many changes.
+pub(super) const CHANGE: Subject = Subject { first: "A change", within: "a change" };
 
 /// Parses one JSON object that may have each member of `names` once, and no others.
 ///
@@ -91,13 +132,22 @@ pub fn members<'a, const N: usize>(
     names: [&'static str; N],
 ) -> Result<[Option<&'a RawValue>; N], HttpError> {
     // One check of the whole text is cheaper than the parser's check of each string.
-    let text = str::from_utf8(text).map_err(not_json)?;
+    let text = str::from_utf8(text).map_err(|error| not_json(BODY, error))?;
+    members_of(BODY, text, names)
+}
+
+/// The same for any text. The sentences name the subject.
+pub(super) fn members_of<'a, const N: usize>(
+    subject: Subject,
+    text: &'a str,
+    names: [&'static str; N],
+) -> Result<[Option<&'a RawValue>; N], HttpError> {
     let mut parser = serde_json::Deserializer::from_str(text);
     let found = parser
         .deserialize_any(Members { names })
         .and_then(|members| parser.end().map(|()| members))
-        .map_err(not_json)?;
-    found.map_err(|problem| HttpError::bad_request(problem.describe(&names)))
+        .map_err(|error| not_json(subject, error))?;
+    found.map_err(|problem| HttpError::bad_request(problem.describe(subject, &names)))
 }
 
 /// A mistake in a body that is valid JSON.
@@ -108,13 +158,12 @@ enum Problem {
 }
 
 impl Problem {
-    fn describe(&self, names: &[&'static str]) -> String {
+    fn describe(&self, subject: Subject, names: &[&'static str]) -> String {
         let names = if names.is_empty() { "no members".to_owned() } else { names.join(", ") };
+        let Subject { first, within } = subject;
         match self {
-            Self::NotAnObject => format!("The request body must be a JSON object with {names}"),
-            Self::Unknown(name) => {
-                format!("Unknown member {name:?}; the request body may have {names}")
-            }
+            Self::NotAnObject => format!("{first} must be a JSON object with {names}"),
+            Self::Unknown(name) => format!("Unknown member {name:?}; {within} may have {names}"),
             Self::Twice(name) => format!("{name} must not be given twice"),
         }
     }
@@ -204,8 +253,8 @@ impl Visitor<'_> for OneOf<'_> {
     }
 }
 
-fn not_json(error: impl fmt::Display) -> HttpError {
-    HttpError::bad_request(format!("The request body is not valid JSON: {error}"))
+pub(super) fn not_json(subject: Subject, error: impl fmt::Display) -> HttpError {
+    HttpError::bad_request(format!("{} is not valid JSON: {error}", subject.first))
 }
 
 /// A whole number in `least ..= i64::MAX`, or a sentence that names the member.
@@ -235,9 +284,24 @@ pub fn payment(name: &str, value: &RawValue) -> Result<Payment, HttpError> {
 
 /// A reference, or a sentence that says what it must be.
 pub fn reference(value: &RawValue) -> Result<Reference, HttpError> {
-    let text: Option<String> = serde_json::from_str(value.get()).ok();
-    let reference = text.and_then(|text| Reference::new(&text));
+    let reference = string(value).and_then(|text| Reference::new(&text));
     reference.ok_or_else(|| HttpError::bad_request(REFERENCE_RULE))
+}
+
+/// A key as a member, or a sentence that says what it must be.
+pub(super) fn key(value: &RawValue) -> Result<Key, HttpError> {
+    let key = string(value).and_then(|text| Key::new(&text));
+    key.ok_or_else(|| HttpError::bad_request(KEY_RULE))
+}
+
+/// The text of a JSON string; `None` for another type or for half a surrogate pair.
+pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = value.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))?;
+    // Without an escape, the text stands there as it is: the JSON was checked before.
+    if !inner.contains('\\') {
+        return Some(Cow::Borrowed(inner));
+    }
+    serde_json::from_str(value.get()).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -13,7 +14,7 @@ use thiserror::Error;
 use tracing::{error, warn};
 
 use super::response::json;
-use super::wire::{BODY_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use super::wire::{BULK_CHANGES_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::approach::registry;
 use crate::ledger::ChangeError;
 
@@ -48,9 +49,18 @@ pub enum HttpError {
     /// The body did not arrive in time.
     #[error("The request body did not arrive in time")]
     BodyTimeout,
-    /// The body is longer than [`BODY_BYTES_MAX`].
-    #[error("The request body must not be longer than {} bytes", BODY_BYTES_MAX)]
-    BodyTooLarge,
+    /// The client has ended the body before its end, or broken its form.
+    #[error("The request body could not be read")]
+    BodyUnreadable,
+    /// The body is longer than this many bytes.
+    #[error("The request body must not be longer than {0} bytes")]
+    BodyTooLarge(usize),
+    /// A bulk has more than [`BULK_CHANGES_MAX`] changes.
+    #[error("The request body must not have more than {} changes", BULK_CHANGES_MAX)]
+    TooManyChanges,
+    /// The request's content type is neither JSON nor JSON lines.
+    #[error("Content-Type must be application/json or application/x-ndjson")]
+    NotJsonOrLines,
     /// The request's content type is not JSON.
     #[error("Content-Type must be application/json")]
     NotJson,
@@ -76,14 +86,16 @@ impl HttpError {
     /// The status of the response.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::MalformedHead => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::MalformedHead | Self::BodyUnreadable => {
+                StatusCode::BAD_REQUEST
+            }
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound | Self::UnknownApproach => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyTooLarge(_) | Self::TooManyChanges => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson | Self::NotJsonOrLines => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::Change(change) => status_of(change),
         }
@@ -133,6 +145,41 @@ impl IntoResponse for HttpError {
         };
         response.headers_mut().insert(name, HeaderValue::from_static(value));
         response
+    }
+}
+
+/// Appends an error as one of many results.
+pub(super) fn write_item(out: &mut String, error: &HttpError) -> fmt::Result {
+    let sentence = serde_json::Value::String(error.to_string());
+    write!(out, "{{\"status\":{},\"error\":{sentence}}}", error.status().as_u16())
+}
+
+/// The errors of the service among many results, so that each kind is logged once.
+#[derive(Default)]
+pub(super) struct Failures {
+    failed: Option<(u64, ChangeError)>,
+    unknown: Option<(u64, ChangeError)>,
+    not_applied: Option<(u64, ChangeError)>,
+}
+
+impl Failures {
+    pub(super) fn add(&mut self, error: &HttpError) {
+        let HttpError::Change(error) = error else { return };
+        let kind = match error {
+            ChangeError::Internal(_) => &mut self.failed,
+            ChangeError::OutcomeUnknown(_) => &mut self.unknown,
+            ChangeError::NotApplied(_) => &mut self.not_applied,
+            _ => return,
+        };
+        kind.get_or_insert_with(|| (0, error.clone())).0 += 1;
+    }
+
+    pub(super) fn log(self) {
+        let Self { failed, unknown, not_applied } = self;
+        for (count, error) in [failed, unknown, not_applied].into_iter().flatten() {
+            warn!(count, "answers of a bulk are errors of the service; the first of a kind:");
+            HttpError::Change(error).log();
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod app;
 pub mod auth;
 pub mod balance_at;
 pub mod body;
+pub mod bulk;
 pub mod changes;
 mod connection;
 pub mod docs;
@@ -85,6 +86,7 @@ fn guarded() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(changes::by_approach))
         .routes(routes!(changes::by_user))
+        .routes(routes!(bulk::apply))
         .routes(routes!(users::create))
         .routes(routes!(users::show))
         .routes(routes!(users::changes))

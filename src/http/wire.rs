@@ -17,11 +17,19 @@ use crate::ledger::{self, Amount, Payment, Reference, UserId};
 
 pub(super) use history::{AppliedChange, Changes, Peer};
 pub(super) use holds::{HOLD_STATES, Hold, HoldNumber, HoldState, Holds};
-pub(super) use operations::{HoldCaptured, HoldReleased, NewHoldDone, Side, TransferDone};
+pub(super) use operations::{
+    AllDone, AppliedOfAll, HoldCaptured, HoldReleased, NewHoldDone, Side, TransferDone,
+};
 
 /// The longest body that is read, in bytes. The longest reference, with every character escaped
 /// (`\ud83d\ude00`), takes 3,060 of them, and everything else about 100.
 pub const BODY_BYTES_MAX: usize = 4096;
+
+/// The longest body of a bulk, in bytes.
+pub const BULK_BYTES_MAX: usize = 1024 * 1024;
+
+/// The most changes in a bulk.
+pub const BULK_CHANGES_MAX: usize = 1_000;
 
 /// The service reads and drops a body or a head that is too long, up to this many bytes. Otherwise
 /// the connection would be reset, and the client would lose the response.
@@ -44,6 +52,13 @@ pub(super) const AMOUNT_REQUIRED: &str = "amount is required";
 pub(super) const TRANSFER_REQUIRED: &str = "from, to and amount are required";
 pub(super) const SAME_USER: &str = "from and to must be different users";
 pub(super) const CAPTURE_TO_OWNER: &str = "to must be another user than the hold's";
+pub(super) const KEY_RULE: &str = "key must be a string of 1 to 255 visible ASCII characters";
+pub(super) const MODE_RULE: &str = "mode must be \"each\" or \"all\"";
+pub(super) const CHANGES_RULE: &str = "changes must be an array of 1 to 1000 changes";
+pub(super) const KEYS_OF_CHANGES: &str =
+    "Idempotency-Key is for mode all: give each change a key of its own";
+pub(super) const KEY_OF_ALL: &str =
+    "key is not for mode all: send the header Idempotency-Key for all changes together";
 pub(super) const REFERENCE_RULE: &str =
     "reference must be a string of 1 to 255 characters without control characters";
 
@@ -53,6 +68,7 @@ pub(super) const AT_RULE: &str =
 
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
+pub(super) const NDJSON: &str = "application/x-ndjson";
 pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The files that `/docs` needs, with their content types.

@@ -22,6 +22,11 @@ impl Change {
         Fingerprint::new(format!("change {}", amount.get()), reference.as_ref())
     }
 
+    /// Whether nothing is written for it: a change of zero without a key.
+    pub fn only_reads(&self) -> bool {
+        self.amount.is_zero() && self.key.is_none()
+    }
+
     /// Whether both ask for the same: then they have the same fingerprint. The user is not compared,
     /// since a key belongs to one.
     pub fn asks_the_same_as(&self, other: &Self) -> bool {

@@ -4,6 +4,7 @@
 
 mod balance_at;
 mod batched;
+mod bulk;
 mod cluster;
 mod conformance;
 mod contract;

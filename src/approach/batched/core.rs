@@ -302,6 +302,10 @@ impl<C> Core<C> {
     /// before its key proves it.
     fn conclude(&mut self, one: Waiting<C>, answer: Answer) {
         let answer = match answer {
+            // It writes nothing, so nothing about it is unknown.
+            Err(ChangeError::OutcomeUnknown(cause)) if one.change.only_reads() => {
+                Err(ChangeError::NotApplied(cause))
+            }
             Err(error) if one.maybe_applied => Err(error.after_an_unknown_attempt()),
             answer => answer,
         };
@@ -837,7 +841,7 @@ impl<C> Group<C> {
     /// The only change in it, where it writes and has no key.
     fn lone_change(&self) -> Option<&Change> {
         let [Waiting { change, .. }] = self.waiting.as_slice() else { return None };
-        Some(change).filter(|change| change.key.is_none() && !change.amount.is_zero())
+        Some(change).filter(|change| change.key.is_none() && !change.only_reads())
     }
 }
 

@@ -68,7 +68,7 @@ pub fn document(mut guarded: OpenApi, open: OpenApi) -> OpenApi {
         (name = "Service", description = "The service itself")
     ),
     components(schemas(
-        schemas::Error, schemas::NewBalance, schemas::Status, User, UserNow, BalanceThen, Changes,
+        schemas::Error, schemas::NewBalance, schemas::Results, schemas::Status, User, UserNow, BalanceThen, Changes,
         TransferDone, NewHoldDone, HoldCaptured, HoldReleased, Hold, Holds, HoldNumber, HoldState
     ))
 )]

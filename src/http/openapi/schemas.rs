@@ -1,7 +1,8 @@
 //! The schemas of the bodies that the service reads or writes without a type of its own.
 
-use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::wire::Balance;
 use crate::ledger::{Amount, HoldPeriod, Payment, Reference, UserId};
@@ -24,6 +25,77 @@ pub struct ChangeOfUser {
     pub amount: Amount,
     /// Shown in the history; missing or null for none.
     pub reference: Option<Reference>,
+}
+
+/// Many changes.
+#[derive(ToSchema)]
+#[schema(examples(json!({
+    "mode": "each", "changes": [{ "userId": 1, "amount": -2, "key": "pay-1" }]
+})))]
+pub struct Bulk {
+    /// `each`, the default: every change is decided for itself. `all`: everything or nothing.
+    #[schema(pattern = "^(each|all)$")]
+    pub mode: Option<String>,
+    /// The changes of one user are decided in this order.
+    #[schema(min_items = 1, max_items = 1_000)]
+    pub changes: Vec<ChangeOfBulk>,
+}
+
+/// A change in a bulk.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", examples(json!({ "userId": 1, "amount": -2, "key": "pay-1" })))]
+pub struct ChangeOfBulk {
+    /// Whose balance.
+    pub user_id: UserId,
+    /// By how much.
+    pub amount: Amount,
+    /// With a key, the change happens at most once. Not in mode `all`, whose key is in the header.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    pub key: Option<String>,
+    /// Shown in the history; missing or null for none.
+    pub reference: Option<Reference>,
+}
+
+/// The results of a bulk, in the order of its changes.
+#[derive(ToSchema)]
+#[schema(examples(json!({ "results": [
+    { "balance": 9_998 }, { "status": 400, "error": "Insufficient funds" }
+] })))]
+pub struct Results {
+    /// One for each change.
+    #[schema(min_items = 1, max_items = 1_000)]
+    pub results: Vec<ResultOfChange>,
+}
+
+/// The result of one change of a bulk: what it answers as a request of its own, and the status where
+/// that is not 200.
+pub struct ResultOfChange;
+
+impl PartialSchema for ResultOfChange {
+    fn schema() -> RefOr<Schema> {
+        OneOfBuilder::new()
+            .item(Ref::from_schema_name(NewBalance::name()))
+            .item(Ref::from_schema_name(FailedChange::name()))
+            .description(Some("The result of one change: its balance, or its error"))
+            .into()
+    }
+}
+
+impl ToSchema for ResultOfChange {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((FailedChange::name().into(), FailedChange::schema()));
+    }
+}
+
+/// The error of one change of a bulk.
+#[derive(ToSchema)]
+pub struct FailedChange {
+    /// The status that the change would have had as a request of its own.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// A sentence that says what is wrong and, where it helps, what would be right.
+    #[schema(min_length = 1)]
+    pub error: String,
 }
 
 /// A change of the balance of the path's user.

@@ -69,3 +69,16 @@ pub(in crate::http) struct HoldReleased {
     #[schema(value_type = Held)]
     pub(in crate::http) held: ledger::Balance,
 }
+
+/// The results of a bulk of which everything was applied.
+#[derive(Serialize)]
+pub(in crate::http) struct AllDone {
+    pub(in crate::http) results: Vec<AppliedOfAll>,
+}
+
+/// One change of such a bulk.
+#[derive(Serialize)]
+pub(in crate::http) struct AppliedOfAll {
+    /// Right after the change.
+    pub(in crate::http) balance: ledger::Balance,
+}

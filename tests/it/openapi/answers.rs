@@ -23,7 +23,9 @@ async fn every_answer_is_documented_and_every_documented_answer_is_given() {
     answers_without_a_token(&mut recorder).await;
     answers_to_half_a_body(&mut recorder).await;
     answers_without_a_free_connection(&mut recorder).await;
+    answers_without_room_in_a_lane(&mut recorder).await;
     answers_of_a_stalled_database(&mut recorder).await;
+    answers_lost_at_the_commit(&mut recorder).await;
     answers_of_a_broken_database(&mut recorder).await;
     operations::answers(&mut recorder).await;
     assert_eq!(recorder.missing(), []);
@@ -53,20 +55,20 @@ async fn ordinary_answers(recorder: &mut AnswerRecorder) {
     let unknown = Probe { real_path: "/approach/none/balance".into(), ..probes(1).remove(0) };
     assert_eq!(recorder.send(&service, &unknown).await.0, 404);
     for mut probe in probes(1) {
-        let expected = if probe.method == "post" { 201 } else { 200 };
-        assert_eq!(recorder.send(&service, &probe).await.0, expected, "{}", probe.path);
+        assert_eq!(recorder.send(&service, &probe).await.0, probe.success(), "{}", probe.path);
         if probe.body.is_some() {
             let plain = [("content-type", "text/plain")];
             assert_eq!(recorder.send_with(&service, &probe, &plain).await.0, 415, "{}", probe.path);
-            probe.body = Some(" ".repeat(5_000));
-            assert_eq!(recorder.send(&service, &probe).await.0, 413, "{}", probe.path);
+            let long = probe.clone().with_long_body();
+            assert_eq!(recorder.send(&service, &long).await.0, 413, "{}", probe.path);
             probe.body = Some(r#"{"amount":1.5}"#.into());
         } else {
             probe.real_path = probe.real_path.replace("/1", "/none");
         }
         assert_eq!(recorder.send(&service, &probe).await.0, 400, "{}", probe.path);
     }
-    for probe in probes(999_999).into_iter().filter(|probe| probe.method != "post") {
+    let has_user = |probe: &Probe| probe.path != "/users" && !probe.is_each();
+    for probe in probes(999_999).into_iter().filter(has_user) {
         assert_eq!(recorder.send(&service, &probe).await.0, 404, "{}", probe.path);
     }
     service.stop().await;
@@ -75,16 +77,19 @@ async fn ordinary_answers(recorder: &mut AnswerRecorder) {
 async fn answers_to_keys(recorder: &mut AnswerRecorder) {
     let service = start_with(&[("KEY_WAIT_SECS", "1")]).await;
     for mut probe in probes(1).into_iter().filter(|probe| probe.body.is_some()) {
+        if probe.is_each() {
+            continue;
+        }
         let key = [("idempotency-key", probe.path)];
         let first = recorder.send_with(&service, &probe, &key).await;
         let replay = recorder.send_with(&service, &probe, &key).await;
         assert_eq!(replay, first, "{}", probe.path);
-        if probe.method == "patch" {
+        if probe.path != "/users" {
             let running = format!("running {}", probe.path).replace(' ', "-");
             assert_eq!(answer_while_running(recorder, &service, &probe, &running).await, 409);
         }
-        probe.body = match probe.method {
-            "post" => Some(r#"{"balance":7}"#.into()),
+        probe.body = match probe.path {
+            "/users" => Some(r#"{"balance":7}"#.into()),
             _ => probe.body.map(|body| body.replace("-1", "-7")),
         };
         assert_eq!(recorder.send_with(&service, &probe, &key).await.0, 422, "{}", probe.path);
@@ -197,7 +202,7 @@ async fn answers_without_a_free_connection(recorder: &mut AnswerRecorder) {
     let lock = lock_row(&service, 1).await;
     let (first, ()) = tokio::join!(service.change("self", 1, -1), async {
         until("the only connection waits", async || waiting_for_locks(&service).await > 0).await;
-        for probe in probes(1) {
+        for probe in probes(1).into_iter().filter(|probe| probe.path != "/changes") {
             // Reads and the readiness check have sessions of their own.
             let expected = if probe.method == "get" { 200 } else { 503 };
             assert_eq!(recorder.send(&service, &probe).await.0, expected, "{}", probe.path);
@@ -209,10 +214,21 @@ async fn answers_without_a_free_connection(recorder: &mut AnswerRecorder) {
     service.stop().await;
 }
 
+async fn answers_without_room_in_a_lane(recorder: &mut AnswerRecorder) {
+    let service = TestService::start_with(&[("LANE_QUEUE", "1"), ("LANES", "1")]).await;
+    for mut probe in probes(1).into_iter().filter(|probe| probe.path == "/changes") {
+        let change = r#"{"userId":1,"amount":-1}"#;
+        probe.body = Some(format!(r#"{{"changes":[{change},{change}]}}"#));
+        assert_eq!(recorder.send(&service, &probe).await.0, 503);
+    }
+    service.stop().await;
+}
+
 async fn answers_of_a_stalled_database(recorder: &mut AnswerRecorder) {
     let variables = [("POOL_SIZE", "1"), ("POOL_WAIT_SECS", "1"), ("ANSWER_TIMEOUT_SECS", "1")];
     let service = start_with(&variables).await;
-    for probe in probes(1) {
+    // What is sent in several statements is known to be rolled back before the last of them.
+    for probe in probes(1).into_iter().filter(|probe| probe.path != "/changes") {
         let expected = if probe.method == "get" { 503 } else { 504 };
         // 503 if the pool was still checking its connection: nothing was sent then.
         until("an answer that took too long", async || {
@@ -235,6 +251,26 @@ async fn answers_of_a_stalled_database(recorder: &mut AnswerRecorder) {
     service.stop().await;
 }
 
+/// The database ends each session that commits a journal row.
+async fn answers_lost_at_the_commit(recorder: &mut AnswerRecorder) {
+    let service = TestService::start().await;
+    for sql in [
+        "CREATE FUNCTION end_session() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER ends AFTER INSERT ON balance_changes \
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION end_session()",
+    ] {
+        service.pool.execute(sql).await.unwrap();
+    }
+    for probe in probes(1).into_iter().filter(|probe| probe.body.is_some() && !probe.is_each()) {
+        if probe.path != "/users" {
+            assert_eq!(recorder.send(&service, &probe).await.0, 504, "{}", probe.path);
+        }
+    }
+    service.pool.execute("DROP TRIGGER ends ON balance_changes").await.unwrap();
+    service.stop().await;
+}
+
 async fn answers_of_a_broken_database(recorder: &mut AnswerRecorder) {
     let service = start_with(&[]).await;
     for table in ["users", "balance_changes"] {
@@ -244,7 +280,7 @@ async fn answers_of_a_broken_database(recorder: &mut AnswerRecorder) {
             .await
             .unwrap();
     }
-    for probe in probes(1) {
+    for probe in probes(1).into_iter().filter(|probe| !probe.is_each()) {
         let (status, body) = recorder.send(&service, &probe).await;
         assert_eq!((status, body.as_str()), (500, r#"{"error":"Internal server error"}"#));
     }

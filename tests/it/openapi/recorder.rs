@@ -11,6 +11,7 @@ use super::contract::{Contract, Given};
 use crate::service::TestService;
 
 /// A valid request to one operation of the document.
+#[derive(Clone)]
 pub(crate) struct Probe {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
@@ -28,17 +29,39 @@ pub(crate) fn probes(user: i64) -> Vec<Probe> {
         body: body.map(ToOwned::to_owned),
     };
     let change = format!(r#"{{"userId":{user},"amount":-1}}"#);
+    let bulk = |mode| format!(r#"{{"mode":"{mode}","changes":[{change}]}}"#);
     let through = "/approach/self/balance".to_owned();
     vec![
         probe("patch", "/approach/{approach}/balance", through, Some(&change)),
         probe("patch", "/users/{id}/balance", of_user("/balance"), Some(r#"{"amount":-1}"#)),
         probe("post", "/users", "/users".to_owned(), Some("{}")),
+        probe("post", "/changes", "/changes".to_owned(), Some(&bulk("each"))),
+        probe("post", "/changes", "/changes".to_owned(), Some(&bulk("all"))),
         probe("get", "/users/{id}", of_user(""), None),
         probe("get", "/users/{id}/changes", of_user("/changes"), None),
         probe("get", "/users/{id}/balance", of_user("/balance?version=1"), None),
         probe("get", "/users/{id}/holds", of_user("/holds"), None),
         probe("get", "/users/{id}/holds/{hold}", of_user("/holds/2"), None),
     ]
+}
+
+impl Probe {
+    /// The status of its success.
+    pub(crate) fn success(&self) -> u16 {
+        if self.path == "/users" && self.method == "post" { 201 } else { 200 }
+    }
+
+    /// Whether its changes are decided each for itself.
+    pub(crate) fn is_each(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.contains("each"))
+    }
+
+    /// The same request with a body that is longer than any may be.
+    pub(crate) fn with_long_body(mut self) -> Self {
+        let length = if self.path == "/changes" { 1_048_577 } else { 5_000 };
+        self.body = Some(" ".repeat(length));
+        self
+    }
 }
 
 /// Checks answers and records the ones given so far.

@@ -14,7 +14,7 @@ use utoipa::openapi::{Content, Ref, RefOr, Response};
 
 use crate::http::error::HttpError;
 use crate::http::openapi::schemas::{Error, string};
-use crate::http::wire::JSON;
+use crate::http::wire::{BODY_BYTES_MAX, JSON};
 use crate::ledger::ChangeError;
 
 /// Responses as a document has them.
@@ -63,8 +63,13 @@ impl ByStatus {
 
     /// Adds the errors of a body that cannot be read.
     pub(super) fn body(self) -> Self {
+        self.body_up_to(BODY_BYTES_MAX)
+    }
+
+    /// The same for a body that may be longer or shorter.
+    pub(super) fn body_up_to(self, most: usize) -> Self {
         self.error(HttpError::BodyTimeout, "nothing was changed")
-            .error(HttpError::BodyTooLarge, "no valid body is that long")
+            .error(HttpError::BodyTooLarge(most), "no valid body is that long")
             .error(HttpError::NotJson, "a charset may follow")
     }
 

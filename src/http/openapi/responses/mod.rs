@@ -2,6 +2,7 @@
 //!
 //! Statuses and sentences of errors come from [`HttpError`] itself, so they cannot drift apart.
 
+mod bulk;
 mod by_status;
 mod operations;
 
@@ -13,6 +14,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{Object, Type};
 use utoipa::{IntoResponses, ToSchema};
 
+pub use self::bulk::OfBulk;
 pub use self::operations::{OfCapture, OfRelease, OfReserve, OfTransfer};
 
 use self::by_status::{ByStatus, Responses, always, one_of};

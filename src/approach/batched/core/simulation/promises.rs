@@ -157,6 +157,9 @@ fn check_answer(
             }
         }
         Err(ChangeError::UserNotFound) if ask.user <= USERS => return Err("the user exists"),
+        Err(ChangeError::OutcomeUnknown(_)) if ask.amount == 0 && ask.key.is_none() => {
+            return Err("a read whose outcome is unknown");
+        }
         Err(ChangeError::UserNotFound | ChangeError::OutcomeUnknown(_)) => {}
         Err(ChangeError::NotApplied(_) | ChangeError::KeyInProgress | ChangeError::Internal(_)) => {
             if ask.key.is_none() && row.is_some() {

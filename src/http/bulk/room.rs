@@ -1,0 +1,54 @@
+//! The memory of bulks, bounded for each thread that serves requests.
+//!
+//! A body of a bulk may be 256 times as long as any other. Without a bound, as many clients as may be
+//! connected could each send such a body slowly, and memory would run out.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::http::error::HttpError;
+use crate::ledger::ChangeError;
+
+/// The bytes of all bodies that are being read: thirty-two of the longest.
+const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The room of one thread. Clones share it.
+#[derive(Clone)]
+pub struct Room {
+    bodies: Arc<Semaphore>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)) }
+    }
+}
+
+impl Room {
+    /// Takes room for a body until the result is dropped.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotApplied`] when there is not enough.
+    pub(super) fn for_body(&self, bytes: usize) -> Result<OwnedSemaphorePermit, HttpError> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Arc::clone(&self.bodies).try_acquire_many_owned(bytes).map_err(|_| {
+            let cause = "the bodies of other bulks take all the room";
+            HttpError::Change(ChangeError::NotApplied(cause.into()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_takes_room_until_it_is_dropped() {
+        let room = Room::default();
+        let most = room.for_body(BODIES_BYTES_MAX).unwrap();
+        assert!(matches!(room.for_body(1), Err(HttpError::Change(ChangeError::NotApplied(_)))));
+        drop(most);
+        assert!(room.for_body(1).is_ok());
+    }
+}
