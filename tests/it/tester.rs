@@ -3,7 +3,9 @@
 
 mod database;
 mod faulty_service;
+mod ledger;
 mod not_run;
+mod operations;
 mod output;
 mod running;
 mod verdicts;

@@ -9,15 +9,19 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::client::{Client, Connection};
-use crate::flags::{ApproachSet, Plan};
+use crate::plan::Plan;
 use crate::progress::Phase;
 use crate::reply::Reply;
 use crate::run_error::RunError;
+use opening::Opening;
 use share::{Share, Timed};
 
 /// Latencies keep three digits: two runs never agree on more.
@@ -25,6 +29,23 @@ const LATENCY_DIGITS: u8 = 3;
 
 /// One day, the longest time-out that the flags allow.
 const LATENCY_US_MAX: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// The requests of a burst. Their numbers begin with 0.
+pub(crate) trait Requests: Send + Sync {
+    /// The name of the burst.
+    fn name(&self) -> &str;
+
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// The request with this number.
+    fn request(&self, client: &Client, number: usize) -> Request<Full<Bytes>>;
+
+    /// The request with this number as one line for the log. `None` where all are the same.
+    fn line(&self, _number: usize) -> Option<String> {
+        None
+    }
+}
 
 /// The replies and timings of one burst.
 #[derive(Debug)]
@@ -42,25 +63,28 @@ pub(crate) struct Burst {
     pub(crate) reconnects: u64,
 }
 
-/// Sends the plan's requests through the approaches of the set. The future may be dropped, which
+/// Sends the requests, over as many connections as the plan says. The future may be dropped, which
 /// closes all connections.
 ///
 /// # Errors
 /// Connections that cannot be opened, before the release. Any later error becomes a [`Reply`].
 pub(crate) async fn fire(
     client: &Arc<Client>,
-    approach_set: &ApproachSet<'_>,
+    requests: &Arc<dyn Requests>,
     plan: &Plan,
 ) -> Result<Burst, RunError> {
+    let (name, count) = (requests.name(), requests.count());
+    let wanted = plan.connections.min(count);
     let reconnects = Arc::new(AtomicU64::new(0));
-    let phase = Phase::start(format!("{}: connections", approach_set.name), plan.connections);
+    let phase = Phase::start(format!("{name}: connections"), wanted);
     let connecting_since = Instant::now();
-    let connections = opening::open_all(client, plan, &phase, &reconnects).await?;
+    let opening = Opening { client, wanted, timeout: plan.timeout, reconnects: &reconnects };
+    let connections = opening.open_all(&phase).await?;
     let connecting_took = connecting_since.elapsed();
     phase.finish(connecting_took);
 
-    let phase = Phase::start(format!("{}: answers", approach_set.name), plan.requests);
-    let sender = Sender { client, approach_set, plan, phase: &phase, reconnects: &reconnects };
+    let phase = Phase::start(format!("{name}: answers"), count);
+    let sender = Sender { client, requests, plan, phase: &phase, reconnects: &reconnects };
     let (released, timed) = sender.send_all(connections).await;
     let took = timed
         .iter()
@@ -79,7 +103,7 @@ pub(crate) async fn fire(
 
 struct Sender<'a> {
     client: &'a Arc<Client>,
-    approach_set: &'a ApproachSet<'a>,
+    requests: &'a Arc<dyn Requests>,
     plan: &'a Plan,
     phase: &'a Phase,
     reconnects: &'a Arc<AtomicU64>,
@@ -92,14 +116,12 @@ impl Sender<'_> {
         let (gate, at_the_gate) = watch::channel(None);
         let mut shares = JoinSet::new();
         let step = connections.len();
-        let approaches = self.approach_set.approaches.iter().cycle();
-        for ((first, connection), approach) in connections.into_iter().enumerate().zip(approaches) {
+        let count = self.requests.count();
+        for (first, connection) in connections.into_iter().enumerate() {
             let share = Share {
                 client: Arc::clone(self.client),
-                approach: approach.as_str().into(),
-                user: self.plan.user,
-                amount: self.plan.terms.amount,
-                numbers: (first..self.plan.requests).step_by(step),
+                requests: Arc::clone(self.requests),
+                numbers: (first..count).step_by(step),
                 timeout: self.plan.timeout,
                 done: self.phase.done(),
                 reconnects: Arc::clone(self.reconnects),
@@ -109,7 +131,7 @@ impl Sender<'_> {
         drop(at_the_gate);
         let released = Instant::now();
         gate.send_replace(Some(released));
-        (released, collect(shares, self.plan.requests).await)
+        (released, collect(shares, count).await)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -23,12 +23,15 @@ use crate::target::Target;
 /// holds such a buffer: 10,000 of them and the service must fit into memory together.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// A correct body has at most 34 bytes. Longer bodies are wrong and are truncated to this length.
+/// No answer of a burst is longer if it is correct. Longer bodies are wrong and are truncated to this
+/// length: 10,000 of them must fit into memory.
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// Limits one attempt to connect. A lost SYN is sent for the second time after 3 s, so the limit is
 /// longer. An address that drops packets must not block forever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Builds requests for the service and opens connections to it.
 #[derive(Debug)]
@@ -103,15 +106,40 @@ impl Client {
     pub(crate) fn change(&self, approach: &str, user: i64, amount: i64) -> Request<Full<Bytes>> {
         let body = serde_json::to_vec(&ChangeBody { user_id: user, amount })
             .expect("two numbers are always JSON");
+        self.json(Method::PATCH, &format!("/approach/{approach}/balance"), body)
+    }
+
+    /// `POST` with a JSON body, and with an idempotency key if there is one.
+    pub(crate) fn post(&self, path: &str, body: String, key: Option<&str>) -> Request<Full<Bytes>> {
+        let mut request = self.json(Method::POST, path, body.into());
+        if let Some(key) = key {
+            let value = HeaderValue::from_str(&format!("\"{key}\""))
+                .expect("the tester's own keys are visible ASCII");
+            request.headers_mut().insert(IDEMPOTENCY_KEY, value);
+        }
+        request
+    }
+
+    /// `GET`.
+    pub(crate) fn get(&self, path: &str) -> Request<Full<Bytes>> {
+        self.request(Method::GET, path, Vec::new())
+    }
+
+    fn json(&self, method: Method, path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
+        let mut request = self.request(method, path, body);
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request
+    }
+
+    fn request(&self, method: Method, path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
         let mut request = Request::builder()
-            .method(Method::PATCH)
-            .uri(format!("{}/approach/{approach}/balance", self.target.base))
-            .header(HOST, self.host.clone())
-            .header(CONTENT_TYPE, "application/json");
+            .method(method)
+            .uri(format!("{}{path}", self.target.base))
+            .header(HOST, self.host.clone());
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        request.body(Full::from(body)).expect("base, approach and headers were checked as flags")
+        request.body(Full::from(body)).expect("base, path and headers were checked as flags")
     }
 }
 
@@ -122,11 +150,20 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Sends one request and waits for its whole answer. The caller sets the time-out.
+    /// Sends one request of a burst and waits for its whole answer. The caller sets the time-out.
     pub(crate) async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Reply {
+        self.exchange_up_to(BODY_BYTES_MAX, request).await
+    }
+
+    /// As [`Connection::exchange`], with another limit for the length of the body.
+    pub(crate) async fn exchange_up_to(
+        &mut self,
+        bytes_max: usize,
+        request: Request<Full<Bytes>>,
+    ) -> Reply {
         let answer = async {
             let response = self.sender.send_request(request).await?;
-            read(response).await
+            read(response, bytes_max).await
         };
         answer.await.unwrap_or_else(|error: hyper::Error| {
             Reply::ConnectionLost(with_causes(&error).into_boxed_str())
@@ -151,14 +188,14 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn read(response: Response<Incoming>) -> hyper::Result<Reply> {
+async fn read(response: Response<Incoming>, bytes_max: usize) -> hyper::Result<Reply> {
     let status = response.status().as_u16();
     let mut incoming = response.into_body();
     let mut body = Vec::new();
     // Read to the end even if the rest is discarded: otherwise the answer may be incomplete.
     while let Some(frame) = incoming.frame().await {
         if let Ok(piece) = frame?.into_data() {
-            let room = BODY_BYTES_MAX - body.len();
+            let room = bytes_max - body.len();
             body.extend_from_slice(&piece[..piece.len().min(room)]);
         }
     }

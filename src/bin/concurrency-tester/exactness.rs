@@ -10,12 +10,11 @@ mod violation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use violation::{Kind, Violation};
+pub(crate) use violation::{Kind, Tally, Violation};
 
 use plimsoll::verify::Report;
 
 use crate::reply::{REFUSAL, Reply};
-use violation::Tally;
 
 /// The change that a burst makes: each request adds `amount` to a balance that begins at `start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

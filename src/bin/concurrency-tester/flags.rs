@@ -1,7 +1,9 @@
 //! Parses the command line into a validated [`Plan`].
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
-use std::slice;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -10,6 +12,7 @@ use hyper::header::HeaderValue;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::exactness::Terms;
+use crate::plan::{Changes, Plan, Work};
 use crate::target::Target;
 
 /// The default opens no more connections than this, so that it fits into the usual limit of open
@@ -19,59 +22,6 @@ const DEFAULT_CONNECTIONS_MAX: usize = 10_000;
 /// All answers stay in memory until they are checked: at about 100 bytes each, one gigabyte.
 const REQUESTS_MAX: usize = 10_000_000;
 
-/// The validated settings of a run: every combination of values makes sense.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) target: Target,
-    /// Each gets a burst of its own.
-    pub(crate) approaches: Vec<String>,
-    /// Whether one more burst goes through all of them at once.
-    pub(crate) mixed: bool,
-    pub(crate) user: i64,
-    pub(crate) terms: Terms,
-    pub(crate) requests: usize,
-    /// Between 1 and `requests`.
-    pub(crate) connections: usize,
-    /// The limit for connecting, for a burst, and for one request outside of a burst.
-    pub(crate) timeout: Duration,
-    pub(crate) log: PathBuf,
-    pub(crate) authorization: Option<HeaderValue>,
-    /// The database of the service. `None`: only the answers are checked.
-    pub(crate) database: Option<PgConnectOptions>,
-    pub(crate) json: bool,
-}
-
-/// The approaches of one burst.
-#[derive(Debug)]
-pub(crate) struct ApproachSet<'a> {
-    /// The name in the report.
-    pub(crate) name: &'a str,
-    /// At least one. The connections are assigned to them round-robin.
-    pub(crate) approaches: &'a [String],
-}
-
-impl Plan {
-    /// Reads the command line. On bad usage, prints the error and exits with 2.
-    pub(crate) fn from_command_line() -> Self {
-        Flags::parse()
-            .plan()
-            .unwrap_or_else(|why| Flags::command().error(ErrorKind::ValueValidation, why).exit())
-    }
-
-    /// One set for each burst, in order.
-    pub(crate) fn approach_sets(&self) -> Vec<ApproachSet<'_>> {
-        let mut approach_sets = Vec::new();
-        for approach in &self.approaches {
-            approach_sets
-                .push(ApproachSet { name: approach, approaches: slice::from_ref(approach) });
-        }
-        if self.mixed {
-            approach_sets.push(ApproachSet { name: "mixed", approaches: &self.approaches });
-        }
-        approach_sets
-    }
-}
-
 /// Sends thousands of changes to one balance at the same moment, and checks that every single
 /// answer is exact.
 ///
@@ -79,6 +29,13 @@ impl Plan {
 /// connections, holds every request until all connections are ready, and releases them together.
 /// Then exactly as many changes must be accepted as the balance can pay, each with its own resulting
 /// balance, and every other answer must be {"error":"Insufficient funds"}, byte for byte.
+///
+/// With --operations: creates users, and makes a burst each of transfers between them, of transfers
+/// into one merchant, of reservations, of captures and releases of the same holds, and of bulks. Some
+/// requests carry an idempotency key and are sent several times at once. Then every answer must agree
+/// with the histories of the users, entry by entry; no operation may be applied twice, in part, or
+/// without an answer; and the sum of all balances must be what it was. A request whose answer is lost
+/// is a violation, but its operation may have been applied or not.
 #[derive(Debug, Parser)]
 #[command(name = "concurrency-tester", version, after_help = AFTER_HELP)]
 struct Flags {
@@ -95,7 +52,11 @@ struct Flags {
     #[arg(long)]
     mixed: bool,
 
-    /// How many requests each burst sends
+    /// Test transfers, holds and bulks instead of changes of one balance, with users of its own
+    #[arg(long, conflicts_with_all = ["approaches", "mixed", "amount", "balance", "user"])]
+    operations: bool,
+
+    /// How many requests each burst sends; of bulks, how many changes they have in all
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     requests: usize,
 
@@ -154,6 +115,9 @@ Examples:
   Deposits, which must all be accepted:
     concurrency-tester --balance 0 --amount 5 --requests 2000
 
+  Transfers, holds and bulks:
+    concurrency-tester --operations
+
   With a look into the database after each burst:
     concurrency-tester --database-url postgres://plimsoll:plimsoll@127.0.0.1/plimsoll
 
@@ -167,36 +131,32 @@ Exit codes:
   3  could not run: not reachable, too few open files or ports, log not writable
   130  interrupted with Ctrl-C";
 
+impl Plan {
+    /// Reads the command line. On bad usage, prints the error and exits with 2.
+    pub(crate) fn from_command_line() -> Self {
+        Flags::parse()
+            .plan()
+            .unwrap_or_else(|why| Flags::command().error(ErrorKind::ValueValidation, why).exit())
+    }
+}
+
 impl Flags {
     fn plan(self) -> Result<Plan, String> {
-        let terms = Terms { start: self.balance, amount: self.amount };
-        check_terms(&terms, self.requests)?;
-        if self.user < 1 {
-            return Err(format!("--user {}: must be 1 or more", self.user));
+        let requests = self.requests;
+        if !(1..=REQUESTS_MAX).contains(&requests) {
+            return Err(format!("--requests {requests}: must be from 1 to {REQUESTS_MAX}"));
         }
-        let connections = self.connections.unwrap_or(self.requests.min(DEFAULT_CONNECTIONS_MAX));
-        if !(1..=self.requests).contains(&connections) {
+        let connections = self.connections.unwrap_or(requests.min(DEFAULT_CONNECTIONS_MAX));
+        if !(1..=requests).contains(&connections) {
             return Err(format!(
-                "--connections {connections}: must be from 1 to --requests ({}), \
+                "--connections {connections}: must be from 1 to --requests ({requests}), \
                  each connection sends at least one request",
-                self.requests
             ));
         }
-        if self.mixed && self.approaches.len() == 1 {
-            return Err("--mixed: name at least two approaches, or none for all".to_owned());
-        }
-        let (approaches, mixed) = if self.approaches.is_empty() {
-            (plimsoll::approach::registry::names().map(str::to_owned).collect(), true)
-        } else {
-            (self.approaches, self.mixed)
-        };
         Ok(Plan {
+            work: self.work()?,
             target: self.url,
-            approaches,
-            mixed,
-            user: self.user,
-            terms,
-            requests: self.requests,
+            requests,
             connections,
             timeout: Duration::from_secs(self.timeout),
             log: self.log,
@@ -205,12 +165,29 @@ impl Flags {
             json: self.json,
         })
     }
+
+    fn work(&self) -> Result<Work, String> {
+        if self.operations {
+            return Ok(Work::Operations);
+        }
+        let terms = Terms { start: self.balance, amount: self.amount };
+        check_terms(&terms, self.requests)?;
+        if self.user < 1 {
+            return Err(format!("--user {}: must be 1 or more", self.user));
+        }
+        if self.mixed && self.approaches.len() == 1 {
+            return Err("--mixed: name at least two approaches, or none for all".to_owned());
+        }
+        let (approaches, mixed) = if self.approaches.is_empty() {
+            (plimsoll::approach::registry::names().map(str::to_owned).collect(), true)
+        } else {
+            (self.approaches.clone(), self.mixed)
+        };
+        Ok(Work::Changes(Changes { approaches, mixed, user: self.user, terms }))
+    }
 }
 
 fn check_terms(terms: &Terms, requests: usize) -> Result<(), String> {
-    if !(1..=REQUESTS_MAX).contains(&requests) {
-        return Err(format!("--requests {requests}: must be from 1 to {REQUESTS_MAX}"));
-    }
     if terms.start < 0 {
         return Err(format!("--balance {}: must be 0 or more", terms.start));
     }
@@ -253,77 +230,4 @@ fn database(url: &str) -> Result<PgConnectOptions, String> {
         .ok()
         .filter(|_| scheme_fits)
         .ok_or_else(|| "must be postgres://user:password@host:port/database".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(arguments: &[&str]) -> Result<Plan, String> {
-        let arguments = ["concurrency-tester"].iter().chain(arguments);
-        Flags::try_parse_from(arguments).map_err(|error| error.to_string())?.plan()
-    }
-
-    #[test]
-    fn the_flags_are_consistent() {
-        Flags::command().debug_assert();
-    }
-
-    #[test]
-    fn without_flags_ten_thousand_withdrawals_of_two_go_to_every_approach_and_to_a_mix() {
-        let plan = plan(&[]).expect("the defaults are valid");
-        let all: Vec<_> = plimsoll::approach::registry::names().collect();
-        let approach_sets = plan.approach_sets();
-        let (mixed, alone) = approach_sets.split_last().expect("there are some");
-        let alone: Vec<_> = alone.iter().flat_map(|approach_set| approach_set.approaches).collect();
-        assert_eq!(alone, all);
-        assert_eq!(mixed.name, "mixed");
-        assert_eq!(mixed.approaches, all);
-        assert_eq!((plan.requests, plan.connections), (10_000, 10_000));
-        assert_eq!((plan.terms.start, plan.terms.amount, plan.user), (10_000, -2, 1));
-    }
-
-    #[test]
-    fn many_requests_do_not_ask_for_as_many_connections() {
-        assert_eq!(plan(&["--requests", "50000"]).unwrap().connections, 10_000);
-        assert_eq!(plan(&["--requests", "20"]).unwrap().connections, 20);
-    }
-
-    #[test]
-    fn approaches_of_another_version_are_passed_on() {
-        let plan = plan(&["--approach", "tomorrow", "--approach", "self"]).unwrap();
-        let names: Vec<_> =
-            plan.approach_sets().iter().map(|approach_set| approach_set.name).collect();
-        assert_eq!(names, ["tomorrow", "self"]);
-    }
-
-    #[test]
-    fn values_that_make_no_sense_are_refused_by_name() {
-        for (arguments, named) in [
-            (&["--amount", "0"][..], "--amount 0"),
-            (&["--amount", "-9223372036854775808"], "--amount -9223372036854775808"),
-            (&["--amount", "1.5"], "--amount"),
-            (&["--balance", "-1"], "--balance -1"),
-            (&["--requests", "0"], "--requests 0"),
-            (&["--requests", "10", "--connections", "11"], "--connections 11"),
-            (&["--connections", "0"], "--connections 0"),
-            (&["--user", "0"], "--user 0"),
-            (&["--timeout", "0"], "--timeout"),
-            (&["--url", "https://127.0.0.1:3000"], "http://"),
-            (&["--approach", "a/b"], "--approach"),
-            (&["--approach", "self", "--mixed"], "--mixed"),
-            (&["--database-url", "mysql://127.0.0.1/plimsoll"], "postgres://"),
-            (&["--token", "line\nbreak"], "--token"),
-            (&["--amount", "9223372036854775807", "--requests", "2"], "64 bits"),
-        ] {
-            let why = plan(arguments).expect_err(&format!("{arguments:?} was accepted"));
-            assert!(why.contains(named), "{arguments:?}: {why}");
-        }
-    }
-
-    #[test]
-    fn a_balance_that_deposits_fill_to_the_last_unit_is_accepted() {
-        let arguments = ["--balance", "9223372036854775797", "--amount", "1", "--requests", "10"];
-        assert!(plan(&arguments).is_ok());
-    }
 }

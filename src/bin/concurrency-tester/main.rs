@@ -1,16 +1,21 @@
-//! Sends thousands of concurrent changes to one balance and checks that every answer is exact.
+//! Sends thousands of concurrent requests and checks that every answer is exact: changes of one
+//! balance, or transfers, holds and bulks.
 //!
-//! In reading order: [`flags`] parses the command line, [`run`] tests each approach, [`account`]
-//! sets the balance, [`burst`] sends the requests, [`exactness`] checks the answers, [`database`]
-//! checks the stored data, [`report`] prints the verdict.
+//! In reading order: [`flags`] parses the command line into a [`plan`], [`run`] makes one burst after
+//! another, [`burst`] sends the requests of one. Of changes, [`changes`] sets the balance and
+//! [`exactness`] checks the answers; [`operations`] does both for all others. [`database`] checks the
+//! stored data, [`report`] prints the verdict.
 
 mod account;
 mod burst;
+mod changes;
 mod client;
 mod database;
 mod exactness;
 mod flags;
 mod limits;
+mod operations;
+mod plan;
 mod progress;
 mod reply;
 mod report;
@@ -22,7 +27,7 @@ mod target;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use flags::Plan;
+use plan::Plan;
 use run::Run;
 use run_error::RunError;
 

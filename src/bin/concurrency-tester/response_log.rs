@@ -1,5 +1,5 @@
-//! `responses.log`: every answer with its number, status and body, then the count of each repeated
-//! answer.
+//! `responses.log`: every answer with its number, its request where that differs from others, status
+//! and body, then the count of each repeated answer.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::burst::Requests;
 use crate::reply::Reply;
 use crate::run_error::RunError;
 
@@ -33,20 +34,32 @@ impl ResponseLog {
     ///
     /// # Errors
     /// [`RunError::Log`], for example on a full disk.
-    pub(crate) fn append(&mut self, approach: &str, replies: &[Reply]) -> Result<(), RunError> {
-        write_section(&mut self.file, approach, replies)
+    pub(crate) fn append(
+        &mut self,
+        requests: &dyn Requests,
+        replies: &[Reply],
+    ) -> Result<(), RunError> {
+        write_section(&mut self.file, requests, replies)
             .and_then(|()| self.file.flush())
             .map_err(|source| RunError::Log { path: self.path.clone(), source })
     }
 }
 
-fn write_section(to: &mut impl Write, approach: &str, replies: &[Reply]) -> io::Result<()> {
-    writeln!(to, "== {approach}: {} answers", replies.len())?;
+fn write_section(
+    to: &mut impl Write,
+    requests: &dyn Requests,
+    replies: &[Reply],
+) -> io::Result<()> {
+    let name = requests.name();
+    writeln!(to, "== {name}: {} answers", replies.len())?;
     for (index, reply) in replies.iter().enumerate() {
-        writeln!(to, "{}: {reply}", index + 1)?;
+        match requests.line(index) {
+            Some(request) => writeln!(to, "{}: {request}: {reply}", index + 1)?,
+            None => writeln!(to, "{}: {reply}", index + 1)?,
+        }
     }
     writeln!(to)?;
-    writeln!(to, "== {approach}: repeated answers")?;
+    writeln!(to, "== {name}: repeated answers")?;
     for (reply, count) in repeated(replies) {
         writeln!(to, "{count} times: {reply}")?;
     }
@@ -67,7 +80,28 @@ fn repeated(replies: &[Reply]) -> Vec<(&Reply, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+    use hyper::Request;
+    use hyper::body::Bytes;
+
     use super::*;
+    use crate::client::Client;
+
+    struct Same;
+
+    impl Requests for Same {
+        fn name(&self) -> &str {
+            "self"
+        }
+
+        fn count(&self) -> usize {
+            6
+        }
+
+        fn request(&self, _client: &Client, _number: usize) -> Request<Full<Bytes>> {
+            unreachable!("nothing is sent")
+        }
+    }
 
     #[test]
     fn a_section_has_every_answer_and_then_the_repeated_ones() {
@@ -82,7 +116,7 @@ mod tests {
             refused(),
         ];
         let mut log = Vec::new();
-        write_section(&mut log, "self", &replies).unwrap();
+        write_section(&mut log, &Same, &replies).unwrap();
         let expected = r#"== self: 6 answers
 1: 200 {"balance":8}
 2: no answer: the time was up

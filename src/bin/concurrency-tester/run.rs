@@ -1,27 +1,47 @@
-//! The whole run: checks the preconditions, then tests each approach with one burst, then all of
-//! them together with one more.
+//! The whole run: checks the preconditions, then makes one burst after another, and checks, logs and
+//! verifies each.
 
 use std::sync::Arc;
 
-use crate::account::Account;
-use crate::burst::{self, Burst};
+use crate::burst::{Burst, Requests};
+use crate::changes::ChangeTests;
 use crate::client::Client;
 use crate::database::Database;
-use crate::exactness::{self, Findings};
-use crate::flags::{ApproachSet, Plan};
+use crate::exactness::Findings;
 use crate::limits;
+use crate::operations::{self, Counts, OperationTests};
+use crate::plan::{Plan, Work};
 use crate::response_log::ResponseLog;
 use crate::run_error::RunError;
 
 /// A burst and the findings about its replies.
 #[derive(Debug)]
 pub(crate) struct CheckedBurst {
-    /// The name of the approach, or of the mix.
-    pub(crate) approach: String,
+    /// The name of the approach, of the mix, or of the operations.
+    pub(crate) name: String,
     pub(crate) burst: Burst,
-    /// The balance read after the burst, or the reason why reading it failed.
-    pub(crate) final_balance: Result<i64, String>,
     pub(crate) findings: Findings,
+    pub(crate) details: Details,
+}
+
+/// What only one kind of burst has.
+#[derive(Debug)]
+pub(crate) enum Details {
+    Changes {
+        /// The balance read after the burst, or the reason why reading it failed.
+        final_balance: Result<i64, String>,
+    },
+    Operations(Counts),
+}
+
+impl Details {
+    /// How many operations were applied.
+    pub(crate) fn applied(&self) -> usize {
+        match self {
+            Self::Changes { .. } => 0,
+            Self::Operations(counts) => counts.applied,
+        }
+    }
 }
 
 /// All bursts of a run, and the error that stopped it early, if any.
@@ -75,48 +95,55 @@ pub(crate) async fn run(plan: &Plan) -> Run {
 
 async fn test_all(plan: &Plan, bursts: &mut Vec<CheckedBurst>) -> Result<(), RunError> {
     limits::ensure_connections_fit(plan.connections)?;
-    let client = Arc::new(Client::resolve(&plan.target, plan.authorization.clone()).await?);
-    // A mistyped name must not surface only after minutes of bursts.
-    for approach in &plan.approaches {
-        account(&client, approach, plan).balance().await?;
-    }
-    let mut database = match &plan.database {
-        Some(options) => Some(Database::connect(options, plan.timeout).await?),
-        None => None,
-    };
-    let mut log = ResponseLog::create(&plan.log)?;
-    for approach_set in plan.approach_sets() {
-        let checked = test(&client, &approach_set, plan, database.as_mut()).await?;
-        // Stored first: its findings must count even if the log or the database fails now.
-        bursts.push(checked);
-        if let Some(CheckedBurst { burst, findings, .. }) = bursts.last_mut() {
-            log.append(approach_set.name, &burst.replies)?;
-            if let Some(database) = &mut database {
-                findings.add_stored(&database.verify().await?);
+    let client = &Arc::new(Client::resolve(&plan.target, plan.authorization.clone()).await?);
+    match &plan.work {
+        Work::Changes(changes) => {
+            let tests = ChangeTests { client, plan, changes };
+            tests.check_approaches().await?;
+            let mut record = Record::start(plan, bursts).await?;
+            for approach_set in changes.approach_sets() {
+                let (checked, sent) = tests.test(&approach_set, record.database.as_mut()).await?;
+                record.add(checked, &*sent).await?;
+            }
+        }
+        Work::Operations => {
+            let tests = OperationTests { client, plan };
+            tests.check_operations().await?;
+            let mut record = Record::start(plan, bursts).await?;
+            for scenario in operations::SCENARIOS {
+                let (checked, sent) = tests.test(scenario, record.database.as_mut()).await?;
+                record.add(checked, &*sent).await?;
             }
         }
     }
     Ok(())
 }
 
-/// Sets the balance, runs one burst and checks its replies.
-async fn test(
-    client: &Arc<Client>,
-    approach_set: &ApproachSet<'_>,
-    plan: &Plan,
-    database: Option<&mut Database>,
-) -> Result<CheckedBurst, RunError> {
-    let account = account(client, &approach_set.approaches[0], plan);
-    account.set_balance(plan.terms.start).await?;
-    if let Some(database) = database {
-        database.expect_balance(plan.user, plan.terms.start).await?;
-    }
-    let burst = burst::fire(client, approach_set, plan).await?;
-    let final_balance = account.balance().await.map_err(|error| error.to_string());
-    let findings = exactness::check(plan.terms, &burst.replies, &final_balance);
-    Ok(CheckedBurst { approach: approach_set.name.to_owned(), burst, final_balance, findings })
+/// Where each burst goes: into the run, into the log, and before the check of the database.
+struct Record<'a> {
+    bursts: &'a mut Vec<CheckedBurst>,
+    log: ResponseLog,
+    database: Option<Database>,
 }
 
-fn account<'a>(client: &'a Client, approach: &'a str, plan: &Plan) -> Account<'a> {
-    Account { client, approach, user: plan.user, timeout: plan.timeout }
+impl<'a> Record<'a> {
+    async fn start(plan: &Plan, bursts: &'a mut Vec<CheckedBurst>) -> Result<Self, RunError> {
+        let database = match &plan.database {
+            Some(options) => Some(Database::connect(options, plan.timeout).await?),
+            None => None,
+        };
+        Ok(Self { bursts, log: ResponseLog::create(&plan.log)?, database })
+    }
+
+    async fn add(&mut self, checked: CheckedBurst, sent: &dyn Requests) -> Result<(), RunError> {
+        // Stored first: its findings must count even if the log or the database fails now.
+        self.bursts.push(checked);
+        if let Some(CheckedBurst { burst, findings, .. }) = self.bursts.last_mut() {
+            self.log.append(sent, &burst.replies)?;
+            if let Some(database) = &mut self.database {
+                findings.add_stored(&database.verify().await?);
+            }
+        }
+        Ok(())
+    }
 }

@@ -11,6 +11,11 @@ pub(crate) enum RunError {
     UnknownApproach { approach: String, sentence: String },
     #[error("--user {user}: the service has no such user (it answers: {sentence})")]
     UnknownUser { user: i64, sentence: String },
+    #[error(
+        "--operations: the service has no transfers, it may be of an older version (it answers: \
+         {sentence})"
+    )]
+    NoOperations { sentence: String },
     #[error("the service wants a token: pass a valid one with --token (it answers: {sentence})")]
     Unauthorized { sentence: String },
 
@@ -20,6 +25,8 @@ pub(crate) enum RunError {
         "{url} does not answer as the service should: {action} through {approach} got: {reply}"
     )]
     Unusable { url: String, approach: String, action: String, reply: String },
+    #[error("{url} does not answer as the service should: {why}")]
+    Unprepared { url: String, why: String },
     #[error(
         "the balance of user {user} is {found} right after it was set to {wanted}: either \
          something else changes it at the same time, or the service does not keep what it answers"
@@ -57,7 +64,7 @@ pub(crate) enum RunError {
     #[error("cannot start: {0}")]
     Runtime(io::Error),
 
-    #[error("interrupted: no verdict, and the requests sent so far may have changed the balance")]
+    #[error("interrupted: no verdict, and the requests sent so far may have changed balances")]
     Interrupted,
 }
 
@@ -68,10 +75,12 @@ impl RunError {
         match self {
             Self::UnknownApproach { .. }
             | Self::UnknownUser { .. }
+            | Self::NoOperations { .. }
             | Self::Unauthorized { .. }
             | Self::OtherDatabase { .. } => 2,
             Self::Unreachable { .. }
             | Self::Unusable { .. }
+            | Self::Unprepared { .. }
             | Self::BalanceMoved { .. }
             | Self::TooFewFiles { .. }
             | Self::TooFewPorts { .. }

@@ -1,8 +1,11 @@
 //! A service that implements the contract in memory, either correctly or deliberately broken. The
 //! tester must tell the two apart.
+//!
+//! The account of the approaches is user 1. All other users, and their operations, are the ledger's.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,7 +14,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::AUTHORIZATION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -19,6 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+use super::ledger::{Fault, Ledger};
 
 /// Answers one change. Called under a lock, for one change at a time.
 pub(super) type Behaviour = fn(&mut Account, i64) -> Answer;
@@ -74,6 +79,11 @@ struct Shared {
     behaviour: Behaviour,
     token: Option<String>,
     account: Mutex<Account>,
+    /// None for a service of the time before operations.
+    ledger: Option<Mutex<Ledger>>,
+    /// Every so many answers of the ledger's operations are lost, after they were applied.
+    losing_every: Option<u64>,
+    operations: AtomicU64,
     connections: Mutex<Connections>,
     /// The number of requests of bursts, by approach.
     burst: Mutex<BTreeMap<String, usize>>,
@@ -90,25 +100,24 @@ struct Connections {
 
 impl FaultyService {
     pub(super) async fn start(balance: i64, behaviour: Behaviour) -> Self {
-        Self::start_with(balance, None, behaviour)
+        Self::start_with(Shared::of(balance, behaviour))
     }
 
     pub(super) async fn start_with_token(balance: i64, token: &str, behaviour: Behaviour) -> Self {
-        Self::start_with(balance, Some(format!("Bearer {token}")), behaviour)
+        let token = Some(format!("Bearer {token}"));
+        Self::start_with(Shared { token, ..Shared::of(balance, behaviour) })
     }
 
-    fn start_with(balance: i64, token: Option<String>, behaviour: Behaviour) -> Self {
+    /// One that has operations, perhaps with a fault.
+    pub(super) async fn start_ledger(fault: Option<Fault>, losing_every: Option<u64>) -> Self {
+        let ledger = Some(Mutex::new(Ledger::with(fault)));
+        Self::start_with(Shared { ledger, losing_every, ..Shared::of(0, exact) })
+    }
+
+    fn start_with(shared: Shared) -> Self {
         let listener = listen();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let shared = Arc::new(Shared {
-            behaviour,
-            token,
-            account: Mutex::new(Account { balance, served: 0 }),
-            connections: Mutex::default(),
-            burst: Mutex::default(),
-            burst_begun: Notify::new(),
-            open_at_first_request: watch::Sender::new(None),
-        });
+        let shared = Arc::new(shared);
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { url, shared, accepting }
     }
@@ -141,6 +150,21 @@ impl Drop for FaultyService {
 }
 
 impl Shared {
+    fn of(balance: i64, behaviour: Behaviour) -> Self {
+        Self {
+            behaviour,
+            token: None,
+            account: Mutex::new(Account { balance, served: 0 }),
+            ledger: None,
+            losing_every: None,
+            operations: AtomicU64::new(0),
+            connections: Mutex::default(),
+            burst: Mutex::default(),
+            burst_begun: Notify::new(),
+            open_at_first_request: watch::Sender::new(None),
+        }
+    }
+
     fn account(&self) -> MutexGuard<'_, Account> {
         self.account.lock().unwrap()
     }
@@ -151,6 +175,12 @@ impl Shared {
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
+        if let Some(ledger) = &self.ledger {
+            return self.operate(ledger, request).await;
+        }
+        if !path.starts_with("/approach/") {
+            return Answer::error(404, "Not found");
+        }
         let approach = path.strip_prefix("/approach/").and_then(|p| p.strip_suffix("/balance"));
         let approach = plimsoll::approach::registry::names().find(|name| Some(*name) == approach);
         let Some(approach) = approach else {
@@ -166,6 +196,24 @@ impl Shared {
             return Answer::error(404, "User not found");
         }
         self.change(approach, body["amount"].as_i64().unwrap())
+    }
+
+    async fn operate(&self, ledger: &Mutex<Ledger>, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path_and_query().unwrap().to_string();
+        if request.method() == Method::GET {
+            let (status, body) = ledger.lock().unwrap().get(&path);
+            return Answer::Body(status, body);
+        }
+        let key = request.headers().get("idempotency-key").cloned();
+        let key = key.as_ref().map(|key| key.to_str().unwrap());
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&body).unwrap();
+        let (status, body) = ledger.lock().unwrap().post(&path, key, &body);
+        let number = self.operations.fetch_add(u64::from(path != "/users"), Ordering::Relaxed);
+        match self.losing_every {
+            Some(every) if number % every == every - 1 => Answer::HangUp,
+            _ => Answer::Body(status, body),
+        }
     }
 
     fn change(&self, approach: &str, amount: i64) -> Answer {

@@ -86,7 +86,7 @@ async fn json_names_the_violations_for_programs() {
 async fn help_has_examples_and_the_exit_codes() {
     let output = Tester::bare().args(&["--help"]).run().await;
     output.assert_code(0);
-    for part in ["Examples:", "Exit codes:", "--connections", "--timeout"] {
+    for part in ["Examples:", "Exit codes:", "--connections", "--timeout", "--operations"] {
         assert!(output.stdout.contains(part), "{part} is missing:\n{}", output.stdout);
     }
 }

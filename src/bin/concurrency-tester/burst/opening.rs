@@ -9,7 +9,6 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, Connection};
-use crate::flags::Plan;
 use crate::progress::Phase;
 use crate::run_error::RunError;
 
@@ -20,41 +19,53 @@ const CONNECTING_MAX: usize = 256;
 /// A failed connect is retried after each of these pauses. The report counts the retries.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 
-/// Opens the plan's connections, ready to send.
-///
-/// # Errors
-/// [`RunError::Connecting`] with the first error that is not transient or outlasts the retries,
-/// [`RunError::ConnectingTooSlow`] after the plan's time-out.
-pub(super) async fn open_all(
-    client: &Arc<Client>,
-    plan: &Plan,
-    phase: &Phase,
-    reconnects: &Arc<AtomicU64>,
-) -> Result<Vec<Connection>, RunError> {
-    let wanted = plan.connections;
-    let done = phase.done();
-    let mut open = Vec::with_capacity(wanted);
-    let opening = async {
-        let mut under_way = JoinSet::new();
-        for _ in 0..wanted.min(CONNECTING_MAX) {
-            under_way.spawn(open_one(Arc::clone(client), Arc::clone(reconnects)));
-        }
-        while let Some(opened) = under_way.join_next().await {
-            open.push(opened.map_err(io::Error::other).flatten()?);
-            done.fetch_add(1, Ordering::Relaxed);
-            if open.len() + under_way.len() < wanted {
-                under_way.spawn(open_one(Arc::clone(client), Arc::clone(reconnects)));
+/// How to open the connections of a burst.
+pub(super) struct Opening<'a> {
+    pub(super) client: &'a Arc<Client>,
+    /// How many.
+    pub(super) wanted: usize,
+    /// The limit for opening all of them.
+    pub(super) timeout: Duration,
+    /// Counts the attempts beyond the first of each connection.
+    pub(super) reconnects: &'a Arc<AtomicU64>,
+}
+
+impl Opening<'_> {
+    /// Opens all connections, ready to send.
+    ///
+    /// # Errors
+    /// [`RunError::Connecting`] with the first error that is not transient or outlasts the retries,
+    /// [`RunError::ConnectingTooSlow`] after the time-out.
+    pub(super) async fn open_all(&self, phase: &Phase) -> Result<Vec<Connection>, RunError> {
+        let wanted = self.wanted;
+        let done = phase.done();
+        let mut open = Vec::with_capacity(wanted);
+        let opening = async {
+            let mut under_way = JoinSet::new();
+            for _ in 0..wanted.min(CONNECTING_MAX) {
+                under_way.spawn(self.open_one());
+            }
+            while let Some(opened) = under_way.join_next().await {
+                open.push(opened.map_err(io::Error::other).flatten()?);
+                done.fetch_add(1, Ordering::Relaxed);
+                if open.len() + under_way.len() < wanted {
+                    under_way.spawn(self.open_one());
+                }
+            }
+            Ok(())
+        };
+        let result = timeout(self.timeout, opening).await;
+        match result {
+            Ok(Ok(())) => Ok(open),
+            Ok(Err(source)) => Err(RunError::Connecting { opened: open.len(), wanted, source }),
+            Err(_) => {
+                Err(RunError::ConnectingTooSlow { opened: open.len(), wanted, limit: self.timeout })
             }
         }
-        Ok(())
-    };
-    let result = timeout(plan.timeout, opening).await;
-    match result {
-        Ok(Ok(())) => Ok(open),
-        Ok(Err(source)) => Err(RunError::Connecting { opened: open.len(), wanted, source }),
-        Err(_) => {
-            Err(RunError::ConnectingTooSlow { opened: open.len(), wanted, limit: plan.timeout })
-        }
+    }
+
+    fn open_one(&self) -> impl Future<Output = io::Result<Connection>> + use<> {
+        open_one(Arc::clone(self.client), Arc::clone(self.reconnects))
     }
 }
 

@@ -12,6 +12,7 @@ use hyper::body::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::Requests;
 use crate::client::{Client, Connection};
 use crate::reply::Reply;
 
@@ -26,9 +27,7 @@ pub(super) struct Timed {
 /// One connection's share of the requests.
 pub(super) struct Share {
     pub(super) client: Arc<Client>,
-    pub(super) approach: Box<str>,
-    pub(super) user: i64,
-    pub(super) amount: i64,
+    pub(super) requests: Arc<dyn Requests>,
     /// The numbers of its requests, counted from 0.
     pub(super) numbers: StepBy<Range<usize>>,
     /// The limit for the whole burst, counted from the release.
@@ -45,7 +44,7 @@ impl Share {
         connection: Connection,
         mut gate: watch::Receiver<Option<Instant>>,
     ) -> Vec<(usize, Timed)> {
-        let mut prepared = Some(self.request());
+        let mut prepared = self.numbers.clone().next().map(|first| self.request(first));
         let mut connection = Some(connection);
         let released = match gate.wait_for(Option::is_some).await {
             Ok(released) => *released,
@@ -58,7 +57,7 @@ impl Share {
         let mut replies = Vec::with_capacity(self.numbers.len());
         while let Some(number) = self.numbers.next() {
             let reply = if began < deadline {
-                let request = prepared.take().unwrap_or_else(|| self.request());
+                let request = prepared.take().unwrap_or_else(|| self.request(number));
                 let exchange = self.exchange(&mut connection, request);
                 timeout_at(deadline, exchange).await.unwrap_or(Reply::TimedOut)
             } else {
@@ -76,8 +75,8 @@ impl Share {
         replies
     }
 
-    fn request(&self) -> Request<Full<Bytes>> {
-        self.client.change(&self.approach, self.user, self.amount)
+    fn request(&self, number: usize) -> Request<Full<Bytes>> {
+        self.requests.request(&self.client, number)
     }
 
     /// Sends one request. The service may close the connection between two requests. In that case

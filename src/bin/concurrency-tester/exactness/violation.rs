@@ -13,6 +13,20 @@ const EXAMPLES_MAX: usize = 5;
 pub(crate) enum Kind {
     /// An answer with a balance below zero.
     NegativeBalance,
+    /// All users together have more or less than before, and it did not come in or go out.
+    SumChanged,
+    /// Entries of an operation beyond those that it may leave.
+    AppliedTwice,
+    /// Only some of the entries of an operation.
+    AppliedInPart,
+    /// More than one request won the same hold.
+    ResolvedTwice,
+    /// Entries of an operation that was answered with a no.
+    AppliedThoughRefused,
+    /// An operation was accepted and left no entry.
+    MissingEntry,
+    /// An entry that no request asked for.
+    ForeignEntry,
     /// More changes accepted than the balance can pay.
     TooManyAccepted,
     /// Two answers with the same balance: one of the two changes is lost.
@@ -21,8 +35,26 @@ pub(crate) enum Kind {
     ImpossibleBalance,
     /// A balance that some accepted change must have led to, and that no answer has.
     MissingBalance,
+    /// An answer with other numbers than the entry that it is about.
+    WrongEntry,
+    /// An entry that does not follow from the one before it.
+    BrokenHistory,
+    /// An entry that names another one, which does not name it or does not match.
+    OneSided,
+    /// Entries of a bulk in another order than that of its changes.
+    WrongOrder,
+    /// Different answers to requests with the same key.
+    DifferentAnswers,
     /// More refusals than changes that could not be paid.
     RefusedWhileAffordable,
+    /// A refusal although the balance was never that low.
+    ImpossibleRefusal,
+    /// A hold that is said to be resolved, while nobody is told to have resolved it.
+    NobodyResolved,
+    /// A conflict that names another state than that of the hold.
+    WrongResolution,
+    /// A hold whose state is not the one that the answers led to.
+    WrongHold,
     /// The balance after the burst is not the expected one.
     FinalBalance,
     /// An expected status with a body that the contract does not allow.
@@ -42,10 +74,26 @@ impl Kind {
     pub(crate) fn slug(self) -> String {
         match self {
             Self::NegativeBalance => "negative-balance".to_owned(),
+            Self::SumChanged => "sum-changed".to_owned(),
+            Self::AppliedTwice => "applied-twice".to_owned(),
+            Self::AppliedInPart => "applied-in-part".to_owned(),
+            Self::ResolvedTwice => "resolved-twice".to_owned(),
+            Self::AppliedThoughRefused => "applied-though-refused".to_owned(),
+            Self::MissingEntry => "missing-entry".to_owned(),
+            Self::ForeignEntry => "foreign-entry".to_owned(),
             Self::TooManyAccepted => "too-many-accepted".to_owned(),
             Self::RepeatedBalance => "repeated-balance".to_owned(),
             Self::ImpossibleBalance => "impossible-balance".to_owned(),
             Self::MissingBalance => "missing-balance".to_owned(),
+            Self::WrongEntry => "wrong-entry".to_owned(),
+            Self::BrokenHistory => "broken-history".to_owned(),
+            Self::OneSided => "one-sided".to_owned(),
+            Self::WrongOrder => "wrong-order".to_owned(),
+            Self::DifferentAnswers => "different-answers".to_owned(),
+            Self::ImpossibleRefusal => "impossible-refusal".to_owned(),
+            Self::NobodyResolved => "nobody-resolved".to_owned(),
+            Self::WrongResolution => "wrong-resolution".to_owned(),
+            Self::WrongHold => "wrong-hold".to_owned(),
             Self::RefusedWhileAffordable => "refused-while-affordable".to_owned(),
             Self::FinalBalance => "final-balance".to_owned(),
             Self::UnexpectedBody(status) => format!("unexpected-body-{status}"),
@@ -67,10 +115,28 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NegativeBalance => f.write_str("balance below zero"),
+            Self::SumChanged => f.write_str("sum of all balances that is not what it was"),
+            Self::AppliedTwice => f.write_str("operation applied more than once"),
+            Self::AppliedInPart => f.write_str("operation applied in part"),
+            Self::ResolvedTwice => f.write_str("hold resolved once more"),
+            Self::AppliedThoughRefused => f.write_str("operation applied although it was refused"),
+            Self::MissingEntry => f.write_str("accepted operation without an entry"),
+            Self::ForeignEntry => f.write_str("entry that no request asked for"),
             Self::TooManyAccepted => f.write_str("accepted beyond what the balance can pay"),
             Self::RepeatedBalance => f.write_str("balance answered again (a lost update)"),
             Self::ImpossibleBalance => f.write_str("balance that cannot come about"),
             Self::MissingBalance => f.write_str("balance answered to nobody"),
+            Self::WrongEntry => f.write_str("answer that contradicts its entry"),
+            Self::BrokenHistory => f.write_str("entry that does not follow from the one before"),
+            Self::OneSided => f.write_str("entry whose other side is missing or differs"),
+            Self::WrongOrder => f.write_str("change of a bulk out of order"),
+            Self::DifferentAnswers => f.write_str("different answer to the same key"),
+            Self::ImpossibleRefusal => {
+                f.write_str("refusal although the balance was never that low")
+            }
+            Self::NobodyResolved => f.write_str("hold that nobody is told to have resolved"),
+            Self::WrongResolution => f.write_str("conflict that names a wrong state of the hold"),
+            Self::WrongHold => f.write_str("hold in a wrong state at the end"),
             Self::RefusedWhileAffordable => f.write_str("refused while affordable"),
             Self::FinalBalance => f.write_str("wrong final balance"),
             Self::UnexpectedBody(status) => write!(f, "unexpected body with status {status}"),
@@ -110,17 +176,17 @@ impl fmt::Display for Violation {
 
 /// Counts violations by kind.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     kinds: BTreeMap<Kind, Violation>,
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, kind: Kind, example: impl FnOnce() -> String) {
+    pub(crate) fn add(&mut self, kind: Kind, example: impl FnOnce() -> String) {
         self.add_many(kind, 1, example);
     }
 
     /// Formats the example only while there is room for it: every answer of a burst may be wrong.
-    pub(super) fn add_many(&mut self, kind: Kind, count: usize, example: impl FnOnce() -> String) {
+    pub(crate) fn add_many(&mut self, kind: Kind, count: usize, example: impl FnOnce() -> String) {
         let violation = self.kinds.entry(kind).or_insert_with(|| Violation {
             kind,
             count: 0,
@@ -132,7 +198,7 @@ impl Tally {
         }
     }
 
-    pub(super) fn into_violations(self) -> Vec<Violation> {
+    pub(crate) fn into_violations(self) -> Vec<Violation> {
         self.kinds.into_values().collect()
     }
 }

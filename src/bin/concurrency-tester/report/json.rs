@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::Figures;
 use crate::exactness::Violation;
-use crate::flags::Plan;
-use crate::run::{CheckedBurst, Run, Verdict};
+use crate::operations::Counts;
+use crate::plan::{Plan, Work};
+use crate::run::{CheckedBurst, Details, Run, Verdict};
 
 /// Writes the document, with a line break at its end.
 pub(crate) fn write(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<()> {
@@ -22,27 +23,44 @@ struct Document {
     /// The error that stopped the run early, or null.
     stopped: Option<String>,
     url: String,
-    user_id: i64,
-    balance: i64,
-    amount: i64,
+    #[serde(flatten)]
+    changes: Option<Changes>,
     requests: usize,
     connections: usize,
     log: String,
     /// Whether the database was also checked after each burst.
     database_checked: bool,
-    approaches: Vec<Approach>,
+    #[serde(flatten)]
+    bursts: Bursts,
+}
+
+/// What the changes of all bursts have in common.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Changes {
+    user_id: i64,
+    balance: i64,
+    amount: i64,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Approach {
-    approach: String,
+enum Bursts {
+    Approaches(Vec<Burst>),
+    Operations(Vec<Burst>),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Burst {
+    #[serde(flatten)]
+    name: Name,
     verdict: Verdict,
     accepted: usize,
     refused: usize,
     wrong: usize,
-    /// Null if the balance could not be read.
-    final_balance: Option<i64>,
+    #[serde(flatten)]
+    details: BurstDetails,
     seconds: f64,
     requests_per_second: f64,
     latency_ms: Latency,
@@ -67,35 +85,75 @@ struct ReportedViolation {
     examples: Vec<String>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Name {
+    Approach(String),
+    Operation(String),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase", untagged, rename_all_fields = "camelCase")]
+enum BurstDetails {
+    Changes {
+        /// Null if the balance could not be read.
+        final_balance: Option<i64>,
+    },
+    Operations {
+        requests: usize,
+        applied: usize,
+        undecided: usize,
+    },
+}
+
 impl Document {
     fn of(plan: &Plan, run: &Run) -> Self {
+        let bursts = run.bursts.iter().map(Burst::of).collect();
+        let (changes, bursts) = match &plan.work {
+            Work::Changes(changes) => {
+                let (user_id, terms) = (changes.user, changes.terms);
+                let changes = Changes { user_id, balance: terms.start, amount: terms.amount };
+                (Some(changes), Bursts::Approaches(bursts))
+            }
+            Work::Operations => (None, Bursts::Operations(bursts)),
+        };
         Self {
             verdict: run.verdict(),
             stopped: run.stopped.as_ref().map(ToString::to_string),
             url: plan.target.to_string(),
-            user_id: plan.user,
-            balance: plan.terms.start,
-            amount: plan.terms.amount,
+            changes,
             requests: plan.requests,
             connections: plan.connections,
             log: plan.log.display().to_string(),
             database_checked: plan.database.is_some(),
-            approaches: run.bursts.iter().map(Approach::of).collect(),
+            bursts,
         }
     }
 }
 
-impl Approach {
+impl Burst {
     fn of(checked: &CheckedBurst) -> Self {
-        let CheckedBurst { approach, burst, final_balance, findings } = checked;
+        let CheckedBurst { name, burst, findings, details } = checked;
         let figures = Figures::of(checked);
+        let (name, details) = match details {
+            Details::Changes { final_balance } => {
+                let final_balance = final_balance.as_ref().ok().copied();
+                (Name::Approach(name.clone()), BurstDetails::Changes { final_balance })
+            }
+            Details::Operations(Counts { applied, undecided }) => {
+                let (applied, undecided) = (*applied, *undecided);
+                let requests = burst.replies.len();
+                let details = BurstDetails::Operations { requests, applied, undecided };
+                (Name::Operation(name.clone()), details)
+            }
+        };
         Self {
-            approach: approach.clone(),
+            name,
             verdict: if findings.exact() { Verdict::Pass } else { Verdict::Fail },
             accepted: findings.accepted,
             refused: findings.refused,
             wrong: findings.wrong,
-            final_balance: final_balance.as_ref().ok().copied(),
+            details,
             seconds: figures.seconds,
             requests_per_second: figures.requests_per_second,
             latency_ms: Latency {

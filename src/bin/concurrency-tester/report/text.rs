@@ -3,21 +3,16 @@
 use std::io::{self, Write};
 
 use super::Figures;
-use crate::flags::Plan;
-use crate::run::{CheckedBurst, Run, Verdict};
+use crate::exactness::Findings;
+use crate::operations::Counts;
+use crate::plan::{Changes, Plan, Work};
+use crate::run::{CheckedBurst, Details, Run, Verdict};
 
-const HEADINGS: [&str; 10] = [
-    "approach",
-    "accepted",
-    "refused",
-    "wrong",
-    "seconds",
-    "requests/s",
-    "p50 ms",
-    "p90 ms",
-    "p99 ms",
-    "max ms",
-];
+/// The columns of each kind of burst; those of the timings follow.
+const CHANGES: [&str; 4] = ["approach", "accepted", "refused", "wrong"];
+const OPERATIONS: [&str; 7] =
+    ["operations", "requests", "applied", "accepted", "refused", "undecided", "wrong"];
+const TIMINGS: [&str; 6] = ["seconds", "requests/s", "p50 ms", "p90 ms", "p99 ms", "max ms"];
 
 /// Writes the report. A run without any burst has no report: its only message goes to standard
 /// error.
@@ -27,7 +22,7 @@ pub(crate) fn write(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<(
     }
     writeln!(to, "{}", verdict(plan, run))?;
     writeln!(to)?;
-    write_table(to, &run.bursts)?;
+    write_table(to, plan, &run.bursts)?;
     for checked in &run.bursts {
         write_remarks(to, checked)?;
     }
@@ -38,16 +33,8 @@ pub(crate) fn write(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<(
 fn verdict(plan: &Plan, run: &Run) -> String {
     match run.verdict() {
         Verdict::Pass => {
-            let accepted = plan.terms.acceptable(plan.requests);
-            format!(
-                "PASS: every answer is exact{}: of {} simultaneous changes by {}, {accepted} \
-                 accepted, {} refused, final balance {}",
-                if plan.database.is_some() { ", and so is the database" } else { "" },
-                plan.requests,
-                plan.terms.amount,
-                plan.requests - accepted,
-                plan.terms.balance_after(accepted),
-            )
+            let and_more = if plan.database.is_some() { ", and so is the database" } else { "" };
+            format!("PASS: every answer is exact{and_more}: {}", summary(plan, run))
         }
         Verdict::Fail => {
             let broken = run.bursts.iter().filter(|checked| !checked.findings.exact());
@@ -57,26 +44,54 @@ fn verdict(plan: &Plan, run: &Run) -> String {
         Verdict::CouldNotRun => format!(
             "COULD NOT RUN to the end: {} of {} bursts made",
             run.bursts.len(),
-            plan.approach_sets().len(),
+            plan.work.bursts(),
         ),
+    }
+}
+
+fn summary(plan: &Plan, run: &Run) -> String {
+    match &plan.work {
+        Work::Changes(Changes { terms, .. }) => {
+            let accepted = terms.acceptable(plan.requests);
+            format!(
+                "of {} simultaneous changes by {}, {accepted} accepted, {} refused, final balance {}",
+                plan.requests,
+                terms.amount,
+                plan.requests - accepted,
+                terms.balance_after(accepted),
+            )
+        }
+        Work::Operations => {
+            let applied: usize = run.bursts.iter().map(|checked| checked.details.applied()).sum();
+            let requests: usize = run.bursts.iter().map(|c| c.burst.replies.len()).sum();
+            format!(
+                "{applied} operations applied in {requests} requests of {} bursts, each of them \
+                 once and in full",
+                run.bursts.len()
+            )
+        }
     }
 }
 
 fn why_not_exact(checked: &CheckedBurst) -> String {
     let violations: Vec<_> = checked.findings.violations.iter().map(ToString::to_string).collect();
-    format!("{}: {}", checked.approach, violations.join(", "))
+    format!("{}: {}", checked.name, violations.join(", "))
 }
 
-fn write_table(to: &mut impl Write, bursts: &[CheckedBurst]) -> io::Result<()> {
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
+fn write_table(to: &mut impl Write, plan: &Plan, bursts: &[CheckedBurst]) -> io::Result<()> {
+    let own: &[&str] = match plan.work {
+        Work::Changes(_) => &CHANGES,
+        Work::Operations => &OPERATIONS,
+    };
+    let headings = own.iter().chain(&TIMINGS).copied().map(str::to_owned).collect();
+    let mut rows: Vec<Vec<String>> = vec![headings];
     rows.extend(bursts.iter().map(row));
-    let widths: [usize; HEADINGS.len()] = std::array::from_fn(|column| {
-        rows.iter().map(|row| row[column].len()).max().unwrap_or_default()
-    });
+    let widths: Vec<_> = (0..rows[0].len())
+        .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or_default())
+        .collect();
     for row in &rows {
-        let [approach, figures @ ..] = row;
-        write!(to, "{approach:<width$}", width = widths[0])?;
-        for (figure, width) in figures.iter().zip(&widths[1..]) {
+        write!(to, "{:<width$}", row[0], width = widths[0])?;
+        for (figure, width) in row.iter().zip(&widths).skip(1) {
             write!(to, "  {figure:>width$}")?;
         }
         writeln!(to)?;
@@ -84,34 +99,35 @@ fn write_table(to: &mut impl Write, bursts: &[CheckedBurst]) -> io::Result<()> {
     Ok(())
 }
 
-fn row(checked: &CheckedBurst) -> [String; HEADINGS.len()] {
-    let findings = &checked.findings;
+/// In the order of the headings.
+fn row(checked: &CheckedBurst) -> Vec<String> {
+    let Findings { accepted, refused, wrong, .. } = checked.findings;
+    let mut row = vec![checked.name.clone()];
+    let counts = match checked.details {
+        Details::Changes { .. } => vec![accepted, refused, wrong],
+        Details::Operations(Counts { applied, undecided }) => {
+            vec![checked.burst.replies.len(), applied, accepted, refused, undecided, wrong]
+        }
+    };
+    row.extend(counts.iter().map(ToString::to_string));
     let figures = Figures::of(checked);
-    [
-        checked.approach.clone(),
-        findings.accepted.to_string(),
-        findings.refused.to_string(),
-        findings.wrong.to_string(),
-        format!("{:.2}", figures.seconds),
-        format!("{:.0}", figures.requests_per_second),
-        format!("{:.1}", figures.p50_ms),
-        format!("{:.1}", figures.p90_ms),
-        format!("{:.1}", figures.p99_ms),
-        format!("{:.1}", figures.max_ms),
-    ]
+    row.extend([format!("{:.2}", figures.seconds), format!("{:.0}", figures.requests_per_second)]);
+    let times = [figures.p50_ms, figures.p90_ms, figures.p99_ms, figures.max_ms];
+    row.extend(times.map(|ms| format!("{ms:.1}")));
+    row
 }
 
 fn write_remarks(to: &mut impl Write, checked: &CheckedBurst) -> io::Result<()> {
-    let CheckedBurst { approach, burst, findings, .. } = checked;
+    let CheckedBurst { name, burst, findings, .. } = checked;
     if burst.reconnects > 0 {
         writeln!(to)?;
-        writeln!(to, "{approach}: {} connects beyond one per connection", burst.reconnects)?;
+        writeln!(to, "{name}: {} connects beyond one per connection", burst.reconnects)?;
     }
     if findings.exact() {
         return Ok(());
     }
     writeln!(to)?;
-    writeln!(to, "{approach}:")?;
+    writeln!(to, "{name}:")?;
     for violation in &findings.violations {
         writeln!(to, "  {violation}")?;
         for example in &violation.examples {
