@@ -60,15 +60,21 @@ SELECT n, 'r' || n, -1000, NULL FROM generate_series(2, 100000, 2) AS n;
 UPDATE balance_changes SET created_at = now() + interval '1 hour'
 WHERE user_id = 5 AND version = 2";
 
-/// The schema and the data of the version before.
-async fn database_of_before() -> (PgConnectOptions, PgConnection) {
+/// A database with the migrations up to this one.
+async fn migrated_to(version: i64) -> (PgConnectOptions, PgConnection) {
     let options = cluster::shared().await.fresh_database().await;
     let mut connection = PgConnection::connect_with(&options).await.unwrap();
     let all = sqlx::migrate!("./migrations");
-    let landed = all.iter().filter(|migration| migration.version <= 2).cloned().collect::<Vec<_>>();
-    assert_eq!(landed.len(), 2);
-    let before = Migrator { migrations: Cow::Owned(landed), ..all };
+    let some: Vec<_> = all.iter().filter(|one| one.version <= version).cloned().collect();
+    assert_eq!(some.last().unwrap().version, version);
+    let before = Migrator { migrations: Cow::Owned(some), ..all };
     before.run(&mut connection).await.unwrap();
+    (options, connection)
+}
+
+/// The schema and the data of the version before transfers and holds, and before references.
+async fn database_of_before() -> (PgConnectOptions, PgConnection) {
+    let (options, mut connection) = migrated_to(2).await;
     connection
         .execute(
             "WITH created AS (INSERT INTO users (id, balance, version) VALUES (1, 10000, 1)) \
@@ -189,6 +195,52 @@ async fn a_database_of_the_version_before_is_upgraded_with_all_its_data() {
         assert_eq!(times.len(), 7);
         assert!(times.is_sorted(), "{times:?}");
     }
+    service.stop().await;
+}
+
+/// What the version with migration 3 wrote: users, entries with references, and keys.
+const ROWS_OF_3: &str = r"
+INSERT INTO users (id, balance, held, version, changed_at)
+SELECT n, 93, 0, 3, now() FROM generate_series(1, 1000) AS n;
+INSERT INTO balance_changes
+       (user_id, version, kind, amount, held_amount, balance, held, created_at, key, reference)
+SELECT n, v, 'change', CASE v WHEN 1 THEN 100 WHEN 2 THEN -10 ELSE 3 END, 0,
+       CASE v WHEN 1 THEN 100 WHEN 2 THEN 90 ELSE 93 END, 0, now() - interval '1 hour',
+       CASE v WHEN 2 THEN 'a' || n END, CASE v WHEN 2 THEN 'rent ' || n END
+FROM generate_series(1, 1000) AS n, generate_series(1, 3) AS v;
+INSERT INTO idempotency_keys (user_id, key, fingerprint, answer)
+SELECT n, 'a' || n, 'change -10 rent ' || n, ARRAY[90] FROM generate_series(1, 1000) AS n;
+INSERT INTO idempotency_keys (user_id, key, fingerprint, answer)
+SELECT n, 'r' || n, 'change -1000', NULL FROM generate_series(1, 1000) AS n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_without_holds_is_upgraded_with_all_its_data() {
+    let (options, mut connection) = migrated_to(3).await;
+    connection.execute(sqlx::raw_sql(ROWS_OF_3)).await.unwrap();
+    let all = "SELECT concat_ws(' ', \
+        (SELECT md5(string_agg(u::text, ',' ORDER BY id)) FROM users AS u), \
+        (SELECT md5(string_agg(c::text, ',' ORDER BY user_id, version)) \
+         FROM balance_changes AS c), \
+        (SELECT md5(string_agg(k::text, ',' ORDER BY user_id, key)) FROM idempotency_keys AS k))";
+    let before: String = sqlx::query_scalar(all).fetch_one(&mut connection).await.unwrap();
+    let service = TestService::start_on(options, &[]).await;
+    let after: String = sqlx::query_scalar(all).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(after, before);
+    service.assert_verified().await;
+    for name in registry::names() {
+        let refused = service.keyed(name, 77, -1_000, "r77").await;
+        assert_eq!(refused, (insufficient(), true), "{name}");
+        let reused = service.keyed(name, 77, -10, "a77").await.0.0;
+        assert_eq!(reused, 422, "{name}: the reference is missing");
+        assert_eq!(service.change(name, 77, -1).await.0, 200, "{name}");
+    }
+    let body = json!({ "from": 77, "to": 78, "amount": 50 });
+    let paid = service.send(reqwest::Method::POST, "/transfers", Some(body)).await;
+    assert_eq!(paid.status(), 201);
+    let hold =
+        service.send(reqwest::Method::POST, "/users/77/holds", Some(json!({ "amount": 38 })));
+    assert_eq!(read(hold.await).await.0, 201);
+    assert_eq!(service.balance_of(77).await, 0);
     service.stop().await;
 }
 
