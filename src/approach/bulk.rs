@@ -109,6 +109,11 @@ impl Bulk {
 }
 
 impl Submitted {
+    /// Whether all answers are there.
+    pub fn is_complete(&self) -> bool {
+        self.answers.0.is_complete()
+    }
+
     /// Waits for all answers. Then the locks of the keys are released.
     pub async fn answers(self) -> Answers {
         self.answers.0.complete().await;

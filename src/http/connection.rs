@@ -28,6 +28,7 @@ use tracing::debug;
 use super::error::response_to_panic;
 use super::places::Place;
 use super::refusal::Refusing;
+use super::streaming::Link;
 use super::wire::HEAD_BYTES_MAX;
 
 /// Responds to one request after the other with `router`. The connection closes when either side
@@ -65,11 +66,12 @@ async fn serve_requests(
 ) {
     let pause = place.pause();
     let service = {
-        let pause = Arc::clone(pause);
+        let (pause, link) = (Arc::clone(pause), Arc::new(Link::new(pause, &shutdown)));
         service_fn(move |request| {
             pause.interrupt();
-            let pause = Arc::clone(&pause);
-            respond(router.clone(), request).inspect(move |_| pause.resume())
+            let link = Arc::clone(&link);
+            let responding = respond(router.clone(), request);
+            responding.map(move |result| result.map(|response| link.attend(response)))
         })
     };
     let mut connection = pin!(settings().serve_connection(stream, service));
@@ -100,7 +102,11 @@ async fn serve_requests(
             timer.as_mut().reset(ends);
             let _ = pin!(unconstrained(timer.as_mut())).poll(context);
         }
-        if !place.is_to_leave(context) {
+        let is_to_leave = place.is_to_leave(context);
+        if pause.is_cut() {
+            return Poll::Ready(Err(None));
+        }
+        if !is_to_leave {
             recheck.set(None);
             return Poll::Pending;
         }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tracing::{error, warn};
 
 use super::response::json;
-use super::wire::{BULK_CHANGES_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use super::wire::{BULK_CHANGES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, LINE_BYTES_MAX};
 use crate::approach::registry;
 use crate::ledger::ChangeError;
 
@@ -58,6 +58,12 @@ pub enum HttpError {
     /// A bulk has more than [`BULK_CHANGES_MAX`] changes.
     #[error("The request body must not have more than {} changes", BULK_CHANGES_MAX)]
     TooManyChanges,
+    /// A line of a stream is longer than [`LINE_BYTES_MAX`].
+    #[error("A line must not be longer than {} bytes", LINE_BYTES_MAX)]
+    LineTooLong,
+    /// A stream is ended because the service stops.
+    #[error("The service is stopping: what follows was not applied")]
+    Stopping,
     /// The request's content type is neither JSON nor JSON lines.
     #[error("Content-Type must be application/json or application/x-ndjson")]
     NotJsonOrLines,
@@ -94,9 +100,11 @@ impl HttpError {
             Self::NotFound | Self::UnknownApproach => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge(_) | Self::TooManyChanges => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge(_) | Self::TooManyChanges | Self::LineTooLong => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::NotJson | Self::NotJsonOrLines => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Change(change) => status_of(change),
         }
     }

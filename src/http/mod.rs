@@ -25,6 +25,7 @@ mod query;
 mod refusal;
 pub mod response;
 pub mod server;
+mod streaming;
 pub mod transfers;
 pub mod users;
 pub mod wire;

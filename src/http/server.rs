@@ -29,6 +29,12 @@ use crate::config::HttpLimits;
 /// it at `somaxconn`.
 const BACKLOG: i32 = 16_384;
 
+/// What the kernel stores for a client that does not take it, in bytes. Otherwise the buffers of a
+/// stream grow to megabytes, and the service sees such a client go on only when it has taken a third of
+/// them.
+#[cfg(target_os = "linux")]
+const UNSENT_MAX: u32 = 128 * 1024;
+
 /// The pause after a failed accept that closing other connections would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -44,6 +50,9 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // A restart can bind while connections of the last run are still in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Connections inherit it.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

@@ -31,6 +31,14 @@ pub const BULK_BYTES_MAX: usize = 1024 * 1024;
 /// The most changes in a bulk.
 pub const BULK_CHANGES_MAX: usize = 1_000;
 
+/// The longest line of a stream, in bytes, without its end. A key may be longer when it is escaped.
+pub(super) const LINE_BYTES_MAX: usize = BODY_BYTES_MAX;
+
+/// How much of a stream is read before it is answered, in bytes. A short line counts as if it had
+/// [`LINE_COST_MIN`] bytes: so it is 8,192 lines, four batches of a lane.
+pub(super) const WINDOW_BYTES: usize = 1024 * 1024;
+pub(super) const LINE_COST_MIN: usize = 128;
+
 /// The service reads and drops a body or a head that is too long, up to this many bytes. Otherwise
 /// the connection would be reset, and the client would lose the response.
 pub(super) const DRAINED_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -37,15 +37,17 @@ impl<A> Gathered<A> {
         (Self(shared), slots.into_iter())
     }
 
+    /// Whether every slot has been filled or dropped.
+    pub(crate) fn is_complete(&self) -> bool {
+        // Sees every answer that was stored before its slot was dropped.
+        self.0.open.load(Ordering::Acquire) == 0
+    }
+
     /// Resolves when every slot has been filled or dropped. May be dropped and called again.
     pub(crate) async fn complete(&self) {
         poll_fn(|context| {
             self.0.task.register(context.waker());
-            // Sees every answer that was stored before its slot was dropped.
-            match self.0.open.load(Ordering::Acquire) {
-                0 => Poll::Ready(()),
-                _ => Poll::Pending,
-            }
+            if self.is_complete() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }

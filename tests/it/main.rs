@@ -28,6 +28,7 @@ mod service;
 mod sessions;
 mod standby;
 mod statements;
+mod stream;
 mod tester;
 mod upgrade;
 mod users;

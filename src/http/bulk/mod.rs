@@ -2,13 +2,18 @@
 //!
 //! - [`each`]: every change is decided for itself.
 //! - [`all`]: everything or nothing.
+//! - [`stream`]: any number of changes, each decided for itself.
 //!
 //! The changes always go through the lanes of `batched`, whichever approach is the default.
 
 mod all;
 mod each;
 mod items;
+mod lines;
 mod room;
+mod stream;
+mod window;
+mod writer;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -21,7 +26,7 @@ use super::body::{BODY, JsonBody, is_of_type, members_of, not_json, string};
 use super::error::HttpError;
 use super::key;
 use super::openapi::{parameters, responses, schemas};
-use super::wire::{BULK_BYTES_MAX, CHANGES_RULE, JSON, MODE_RULE};
+use super::wire::{BULK_BYTES_MAX, CHANGES_RULE, JSON, MODE_RULE, NDJSON};
 
 pub use room::Room;
 
@@ -33,6 +38,9 @@ pub use room::Room;
     request_body = schemas::Bulk, responses(responses::OfBulk)
 )]
 pub async fn apply(State(app): State<App>, request: Request) -> Result<Response<Body>, HttpError> {
+    if is_of_type(NDJSON, request.headers()) {
+        return stream::respond(&app, request).await;
+    }
     if !is_of_type(JSON, request.headers()) {
         return Err(HttpError::NotJsonOrLines);
     }

@@ -13,15 +13,20 @@ use crate::ledger::ChangeError;
 /// The bytes of all bodies that are being read: thirty-two of the longest.
 const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// The lines of all streams that were read and are not answered: thirty-two full windows.
+const LINES_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// The room of one thread. Clones share it.
 #[derive(Clone)]
 pub struct Room {
     bodies: Arc<Semaphore>,
+    lines: Arc<Semaphore>,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)) }
+        let semaphore = |bytes| Arc::new(Semaphore::new(bytes));
+        Self { bodies: semaphore(BODIES_BYTES_MAX), lines: semaphore(LINES_BYTES_MAX) }
     }
 }
 
@@ -36,6 +41,11 @@ impl Room {
             let cause = "the bodies of other bulks take all the room";
             HttpError::Change(ChangeError::NotApplied(cause.into()))
         })
+    }
+
+    /// Waits for room for lines. `None` never happens.
+    pub(super) async fn for_lines(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.lines).acquire_many_owned(bytes).await.ok()
     }
 }
 

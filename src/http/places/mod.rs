@@ -19,9 +19,9 @@ use std::vec;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use self::place::{Pause, Shared};
+use self::place::Shared;
 
-pub(super) use self::place::Place;
+pub(super) use self::place::{Pause, Place};
 
 /// The time without a change after which more connections are asked to leave. Perhaps none was idle
 /// at the last attempt, or a busy thread has not closed them yet.

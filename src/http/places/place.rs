@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -105,6 +105,8 @@ pub(in crate::http) struct Pause {
     began: AtomicU64,
     /// The beginning of the pause in which the connection was asked to leave, or [`NOT_ASKED`].
     asked: AtomicU64,
+    /// The connection is to be closed, whatever it does.
+    is_cut: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -117,6 +119,7 @@ impl Pause {
             started,
             began: AtomicU64::new(BUSY),
             asked: AtomicU64::new(NOT_ASKED),
+            is_cut: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         };
         pause.resume();
@@ -132,6 +135,18 @@ impl Pause {
     pub(in crate::http) fn resume(&self) {
         let began = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(BUSY - 1);
         self.began.store(began, Ordering::Relaxed);
+    }
+
+    /// Makes the connection close, even though it is busy.
+    pub(in crate::http) fn cut(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether the connection is to be closed. Must be read after [`Place::is_to_leave`], which renews
+    /// the waker.
+    pub(in crate::http) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
     }
 
     /// The time at which the pause reaches `limit`. A busy connection counts as if its pause began

@@ -1,0 +1,134 @@
+//! The writing half of a stream: waits for answers, and sends them as lines.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use hyper::body::{Bytes, Frame};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use super::items::write_result;
+use super::stream::{Chunk, Read};
+use super::window::{InWindow, Progress};
+use crate::http::error::write_item;
+use crate::http::streaming::Link;
+
+/// A part of the response is sent when it has this many bytes, or when no other answer is ready.
+const PART_BYTES: usize = 16 * 1024;
+
+/// The parts that wait for the connection.
+const PARTS_MAX: usize = 2;
+
+/// Takes the parts of a response, and the response's body.
+pub(super) fn output() -> (mpsc::Sender<Bytes>, Body) {
+    let (sender, receiver) = mpsc::channel(PARTS_MAX);
+    (sender, Body::new(Output(receiver)))
+}
+
+struct Output(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Output {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.0.poll_recv(context).map(|part| part.map(|part| Ok(Frame::data(part))))
+    }
+}
+
+pub(super) struct Writer {
+    /// `None` when the client is gone. The answers are awaited all the same.
+    output: Option<mpsc::Sender<Bytes>>,
+    progress: Progress,
+    link: Arc<Link>,
+    /// Results that are not sent yet, and their lines.
+    text: String,
+    unsent: Vec<InWindow>,
+}
+
+impl Writer {
+    pub(super) fn new(output: mpsc::Sender<Bytes>, progress: Progress, link: Arc<Link>) -> Self {
+        Self { output: Some(output), progress, link, text: String::new(), unsent: Vec::new() }
+    }
+
+    /// Sends every result, in order, and then the error that has ended the stream, if any.
+    pub(super) async fn run(mut self, mut chunks: mpsc::Receiver<Read>) {
+        let mut next = chunks.recv().await;
+        while let Some(read) = next {
+            match read {
+                Read::Lines(chunk) => self.write(*chunk).await,
+                Read::End(None) => {}
+                Read::End(Some(error)) => {
+                    // Writing to a String cannot fail.
+                    let _ = write_item(&mut self.text, &error);
+                    self.text.push('\n');
+                }
+            }
+            if self.text.len() >= PART_BYTES {
+                self.send().await;
+            }
+            next = match chunks.try_recv() {
+                Ok(read) => Some(read),
+                Err(_) => {
+                    self.send().await;
+                    chunks.recv().await
+                }
+            };
+        }
+        // A client that does not take the last parts must not keep the connection busy for ever.
+        self.has_room_for(PARTS_MAX).await;
+    }
+
+    async fn write(&mut self, chunk: Chunk) {
+        let Chunk { submitted, unanswered, in_window } = chunk;
+        if !submitted.is_complete() {
+            self.send().await;
+        }
+        let answers = submitted.answers().await;
+        if self.output.is_some() {
+            unanswered.with(&answers, |result| {
+                write_result(&mut self.text, result);
+                self.text.push('\n');
+            });
+        }
+        self.unsent.push(in_window);
+    }
+
+    async fn send(&mut self) {
+        if !self.text.is_empty() && self.has_room_for(1).await {
+            let text = std::mem::take(&mut self.text);
+            if let Some(output) = &self.output {
+                // Nothing else takes the room.
+                let _ = output.try_send(text.into());
+            }
+            self.progress.note();
+        }
+        // Only now do these lines leave the window.
+        self.text.clear();
+        self.unsent.clear();
+    }
+
+    /// Waits until the connection has room for so many parts. A client that has been still for too long
+    /// is given up, and its connection is cut.
+    async fn has_room_for(&mut self, parts: usize) -> bool {
+        while let Some(output) = &self.output {
+            let reserving = async { output.reserve_many(parts).await.map(drop) };
+            match timeout_at(self.progress.ends(), reserving).await {
+                Ok(Ok(())) => return true,
+                // The client has sent something in the meantime.
+                Err(_) if self.progress.ends() > Instant::now() => {}
+                Err(_) => {
+                    self.link.cut();
+                    self.output = None;
+                }
+                Ok(Err(_)) => self.output = None,
+            }
+        }
+        false
+    }
+}

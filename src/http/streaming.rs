@@ -1,0 +1,106 @@
+//! Responses whose body is made while it is sent.
+//!
+//! Nearly every response is complete when its handler ends. For one that is not, the handler adds a
+//! [`Streaming`] to it, and [`Link::attend`] does the rest: the connection counts as busy until the
+//! body has ended, and the handler's task learns of the shutdown and can cut the connection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::http::Response;
+use hyper::body::{Bytes, Frame, SizeHint};
+use tokio::sync::{mpsc, watch};
+
+use super::places::Pause;
+
+/// Marks a response, in its extensions.
+#[derive(Clone)]
+pub(super) struct Streaming(mpsc::Sender<Arc<Link>>);
+
+/// Where the task that makes the body finds its connection.
+pub(super) struct Connecting(mpsc::Receiver<Arc<Link>>);
+
+/// A connection, as the tasks that serve its requests see it.
+pub(super) struct Link {
+    pause: Arc<Pause>,
+    shutdown: watch::Receiver<()>,
+}
+
+/// For one response.
+pub(super) fn streaming() -> (Streaming, Connecting) {
+    let (sender, receiver) = mpsc::channel(1);
+    (Streaming(sender), Connecting(receiver))
+}
+
+impl Connecting {
+    /// The connection; `None` if it has ended before the response was sent.
+    pub(super) async fn connection(mut self) -> Option<Arc<Link>> {
+        self.0.recv().await
+    }
+}
+
+impl Link {
+    pub(super) fn new(pause: &Arc<Pause>, shutdown: &watch::Receiver<()>) -> Self {
+        Self { pause: Arc::clone(pause), shutdown: shutdown.clone() }
+    }
+
+    /// Begins the connection's pause when the response, or else its body, is complete.
+    pub(super) fn attend(self: &Arc<Self>, mut response: Response<Body>) -> Response<Body> {
+        let Some(Streaming(to)) = response.extensions_mut().remove() else {
+            self.pause.resume();
+            return response;
+        };
+        // An error means that the task has ended.
+        let _ = to.try_send(Arc::clone(self));
+        let busy = Busy(Arc::clone(&self.pause));
+        response.map(|body| Body::new(BusyBody { body, _busy: busy }))
+    }
+
+    /// Resolves when the service shuts down.
+    pub(super) async fn until_shutdown(&self) {
+        // An error means that the sender was dropped, which is a shutdown as well.
+        let _ = self.shutdown.clone().changed().await;
+    }
+
+    /// Closes the connection, whatever has yet to be sent.
+    pub(super) fn cut(&self) {
+        self.pause.cut();
+    }
+}
+
+/// Begins the pause when it is dropped.
+struct Busy(Arc<Pause>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
+}
+
+/// A body that keeps its connection busy.
+struct BusyBody {
+    body: Body,
+    _busy: Busy,
+}
+
+impl hyper::body::Body for BusyBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,1 @@
+//! Streams whose client hangs up, whose service stops, or whose database dies.
