@@ -31,11 +31,15 @@ pub(super) async fn check(
 /// invariants are broken, so the sum needs no `numeric`, which would take a third of the time. The
 /// difference of two balances at or above zero cannot overflow; rows with other balances are
 /// suspect. `version_before + 1` cannot overflow: versions are distinct and ascend, so a version
-/// before another one is never the greatest number.
+/// before another one is never the greatest number. Amounts are added only where their signs differ.
+///
+/// `has_form` is what an entry of its kind looks like by itself. What it says of holds and of other
+/// users is checked against these in `holds.rs` and `peers.rs`.
 const WALK: &str = r"
 WITH walk AS (
     SELECT
-        user_id, version, amount, held_amount, balance, held, created_at,
+        user_id, version, kind, amount, held_amount, balance, held, created_at,
+        hold, peer_user, peer_version,
         lag(version, 1, 0::bigint) OVER history AS version_before,
         lag(balance, 1, 0::bigint) OVER history AS balance_before,
         lag(held, 1, 0::bigint) OVER history AS held_before,
@@ -43,10 +47,42 @@ WITH walk AS (
         CASE WHEN lead(version) OVER history IS NULL THEN user_id END AS last_of
     FROM balance_changes
     WINDOW history AS (PARTITION BY user_id ORDER BY version)
+), formed AS (
+    SELECT
+        *,
+        CASE kind
+            WHEN 'change' THEN
+                held_amount = 0 AND hold IS NULL AND peer_user IS NULL AND peer_version IS NULL
+            WHEN 'transfer' THEN
+                held_amount = 0 AND hold IS NULL AND peer_user <> user_id AND peer_version > 0
+            WHEN 'capture' THEN CASE
+                WHEN hold IS NULL THEN
+                    amount > 0 AND held_amount = 0 AND peer_user <> user_id AND peer_version > 0
+                WHEN amount >= 0 AND held_amount < 0 THEN
+                    amount + held_amount < 0 AND hold < version
+                        AND peer_user IS DISTINCT FROM user_id
+                        AND (peer_user IS NULL) = (peer_version IS NULL)
+                ELSE FALSE
+            END
+            WHEN 'hold' THEN CASE
+                WHEN amount < 0 AND held_amount > 0 THEN
+                    amount + held_amount = 0 AND hold = version
+                        AND peer_user IS NULL AND peer_version IS NULL
+                ELSE FALSE
+            END
+            ELSE CASE
+                WHEN amount > 0 AND held_amount < 0 THEN
+                    amount + held_amount = 0 AND hold < version
+                        AND peer_user IS NULL AND peer_version IS NULL
+                ELSE FALSE
+            END
+        END IS TRUE AS has_form
+    FROM walk
 ), flagged AS (
     SELECT
         *,
-        (amount = 0 AND held_amount = 0) OR balance < 0 OR held < 0
+        NOT has_form
+            OR (amount = 0 AND held_amount = 0) OR balance < 0 OR held < 0
             OR version <> version_before + 1
             OR coalesce(created_at < time_before, FALSE)
             OR CASE
@@ -54,7 +90,7 @@ WITH walk AS (
                 THEN balance - balance_before <> amount OR held - held_before <> held_amount
                 ELSE TRUE
             END AS is_suspect
-    FROM walk
+    FROM formed
 ), suspects AS (
     SELECT * FROM flagged WHERE is_suspect OR last_of IS NOT NULL
 )
@@ -70,6 +106,10 @@ SELECT
     coalesce(j.held_amount, 0) AS held_amount,
     coalesce(j.balance, 0) AS balance,
     coalesce(j.held, 0) AS held,
+    CASE WHEN NOT j.has_form THEN
+        concat(j.kind, ' with the hold ', coalesce(j.hold::text, 'none'), ' and the other side ',
+               coalesce(j.peer_user || ', version ' || j.peer_version, 'none'))
+    END AS malformed,
     j.created_at::text AS time,
     coalesce(j.version_before, 0) AS version_before,
     coalesce(j.balance_before, 0) AS balance_before,
@@ -111,6 +151,8 @@ struct Suspect {
     held_amount: i64,
     balance: i64,
     held: i64,
+    /// The members that an entry of its kind does not have together.
+    malformed: Option<String>,
     time: Option<String>,
     version_before: i64,
     balance_before: i64,
@@ -148,6 +190,10 @@ fn report_change(row: &Suspect, findings: &mut Findings) {
                 add(Kind::WrongSum, sentence);
             }
         }
+    }
+    if let Some(members) = &row.malformed {
+        let sentence = format!("no entry is a {members}, by {amount} and {held_amount} held");
+        add(Kind::MalformedEntry, sentence);
     }
     if amount == 0 && held_amount == 0 {
         add(Kind::ZeroAmount, format!("it changes nothing and leaves {balance}"));

@@ -88,11 +88,21 @@ pub enum Kind {
     JournalBelowZero,
     /// A journal row has an amount of zero.
     ZeroAmount,
+    /// A journal row has members that its kind does not allow.
+    MalformedEntry,
+    /// A journal row names another one that does not name it back, with the opposite amount.
+    PeerMismatch,
+    /// A user's open holds do not add up to what is held.
+    OpenHoldsMismatch,
+    /// A hold differs from what the journal says about it.
+    HoldMismatch,
+    /// The journal captures, releases or expires a hold that it has resolved before.
+    HoldResolvedAgain,
     /// A journal row is earlier than the one before it, or a user's next change could be.
     TimeBackwards,
     /// Journal rows belong to a user who does not exist.
     NoSuchUser,
-    /// An accepted key differs from the newest change with this key, or has no change.
+    /// An accepted key differs from the newest journal row with this key, or has none.
     KeyWithoutChange,
     /// The key of a creation disagrees with its user, or the user does not exist.
     CreationWithoutUser,
@@ -112,6 +122,11 @@ impl Kind {
             Self::WrongSum => "wrong-sum",
             Self::JournalBelowZero => "journal-below-zero",
             Self::ZeroAmount => "zero-amount",
+            Self::MalformedEntry => "malformed-entry",
+            Self::PeerMismatch => "peer-mismatch",
+            Self::OpenHoldsMismatch => "open-holds-mismatch",
+            Self::HoldMismatch => "hold-mismatch",
+            Self::HoldResolvedAgain => "hold-resolved-again",
             Self::TimeBackwards => "time-backwards",
             Self::NoSuchUser => "no-such-user",
             Self::KeyWithoutChange => "key-without-change",
@@ -140,6 +155,11 @@ impl fmt::Display for Kind {
             Self::WrongSum => "change that does not add up",
             Self::JournalBelowZero => "change to below zero",
             Self::ZeroAmount => "change by zero",
+            Self::MalformedEntry => "entry that its kind does not allow",
+            Self::PeerMismatch => "entry without its other side",
+            Self::OpenHoldsMismatch => "held money that the open holds do not add up to",
+            Self::HoldMismatch => "hold that its journal does not explain",
+            Self::HoldResolvedAgain => "hold that is resolved again",
             Self::TimeBackwards => "time that runs backwards",
             Self::NoSuchUser => "journal without a user",
             Self::KeyWithoutChange => "key without its change",

@@ -186,10 +186,13 @@ async fn a_deposit_leaves_room_for_what_is_held() {
         // As a hold of 40 leaves it.
         sqlx::query(
             "WITH held AS (UPDATE users SET balance = 60, held = 40, version = 2 WHERE id = $1 \
-                 RETURNING changed_at) \
+                 RETURNING changed_at), \
+             made AS (INSERT INTO holds \
+                 (user_id, hold, amount, captured, state, created_at, expires_at) \
+             SELECT $1, 2, 40, 0, 'open', changed_at, changed_at + interval '1 day' FROM held) \
              INSERT INTO balance_changes \
-                 (user_id, version, kind, amount, held_amount, balance, held, created_at) \
-             SELECT $1, 2, 'hold', -40, 40, 60, 40, changed_at FROM held",
+                 (user_id, version, kind, amount, held_amount, balance, held, created_at, hold) \
+             SELECT $1, 2, 'hold', -40, 40, 60, 40, changed_at, 2 FROM held",
         )
         .bind(user)
         .execute(&service.pool)

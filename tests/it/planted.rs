@@ -15,7 +15,7 @@ use sqlx::PgPool;
 /// | 10, 11 | holds 50, captures all of it | v10, v11 | | |
 /// | 12 | an atomic bulk: −20 | v12 | −10 and +5, its key | v4, v5 |
 ///
-/// Hold 6 is open. The clock of the tests is past all of these times.
+/// Hold 6 is open. Keys are stored for some of them, and for operations that were refused. The clock of the tests is past all of these times.
 pub(crate) const ROWS: &str = "\
 INSERT INTO users (id, balance, held, version, changed_at, created_at) VALUES \
     (101, 9080, 100, 12, '2025-01-31 12:00:12Z', '2025-01-31 12:00:01Z'), \
@@ -56,7 +56,16 @@ SELECT made.user_id, made.hold, made.held_amount, \
     ended.created_at \
 FROM balance_changes AS made LEFT JOIN balance_changes AS ended \
     ON ended.user_id = made.user_id AND ended.hold = made.hold AND ended.kind <> 'hold' \
-WHERE made.kind = 'hold' AND made.user_id = 101;";
+WHERE made.kind = 'hold' AND made.user_id = 101; \
+INSERT INTO idempotency_keys (user_id, key, fingerprint, answer) VALUES \
+    (101, 'pay', 'transfer 102 500 rent 11', '{9500,2,10500,2}'), \
+    (101, 'reserve', 'hold 400 604800 room 12', '{3,9100,400,1738929603000001}'), \
+    (101, 'capture', 'capture 3 250 102', '{250,8650,600}'), \
+    (101, 'release', 'release 4', '{8950,300}'), \
+    (101, 'all of it', 'capture 10 all -', '{50,9100,100}'), \
+    (101, 'no money', 'transfer 102 50000', NULL), \
+    (102, 'bulk', 'all 3 00', '{10740,9080,10745}'), \
+    (102, 'no bulk', 'all 3 01', '{-2}');";
 
 /// Plants [`ROWS`].
 pub(crate) async fn plant(pool: &PgPool) {

@@ -1,6 +1,7 @@
 //! Tests `verify` on planted violations, beside writers, and as the real executable.
 
 mod command;
+mod operations;
 mod planted;
 mod writers;
 

@@ -127,13 +127,21 @@ async fn a_change_by_zero_is_found() {
 
 #[tokio::test]
 async fn held_money_that_the_journal_does_not_explain_is_found() {
-    let mismatch = |user, version| (Kind::HeldMismatch, user, Some(version));
-    plant("UPDATE users SET held = 5 WHERE id = 1", &[mismatch(1, 3)]).await;
-    plant("UPDATE users SET held = 5 WHERE id = 2", &[mismatch(2, 0)]).await;
+    let mismatch = |user, version| {
+        [(Kind::HeldMismatch, user, Some(version)), (Kind::OpenHoldsMismatch, user, None)]
+    };
+    plant("UPDATE users SET held = 5 WHERE id = 1", &mismatch(1, 3)).await;
+    plant("UPDATE users SET held = 5 WHERE id = 2", &mismatch(2, 0)).await;
+    let malformed = (Kind::MalformedEntry, 1, Some(3));
     plant(
         "UPDATE users SET held = -5 WHERE id = 1; \
          UPDATE balance_changes SET held = -5, held_amount = -5 WHERE user_id = 1 AND version = 3",
-        &[(Kind::HeldBelowZero, 1, Some(3)), (Kind::JournalBelowZero, 1, Some(3))],
+        &[
+            (Kind::HeldBelowZero, 1, Some(3)),
+            (Kind::JournalBelowZero, 1, Some(3)),
+            malformed,
+            (Kind::OpenHoldsMismatch, 1, None),
+        ],
     )
     .await;
     // A row in the middle: the one after it does not follow either.
@@ -144,7 +152,7 @@ async fn held_money_that_the_journal_does_not_explain_is_found() {
     .await;
     plant(
         "UPDATE balance_changes SET held_amount = 5 WHERE user_id = 1 AND version = 3",
-        &[(Kind::WrongSum, 1, Some(3))],
+        &[(Kind::WrongSum, 1, Some(3)), malformed],
     )
     .await;
 }
@@ -154,23 +162,18 @@ async fn funds_that_could_not_be_released_are_found() {
     let max = i64::MAX;
     let rich = |held: i64| {
         format!(
-            "INSERT INTO users (id, balance, held, version) VALUES (9, {max} - 5, {held}, 1); \
+            "INSERT INTO users (id, balance, held, version) VALUES (9, {max} - 5, {held}, 2); \
              INSERT INTO balance_changes \
-                 (user_id, version, amount, held_amount, balance, held) \
-             VALUES (9, 1, {max} - 5, {held}, {max} - 5, {held})"
+                 (user_id, version, kind, amount, held_amount, balance, held, hold) \
+             VALUES (9, 1, 'change', {max}, 0, {max}, 0, NULL), \
+                 (9, 2, 'hold', -5, {held}, {max} - 5, {held}, 2); \
+             INSERT INTO holds (user_id, hold, amount, captured, state, created_at, expires_at) \
+             VALUES (9, 2, {held}, 0, 'open', '2026-01-01', '2026-01-02')"
         )
     };
     plant(&rich(5), &[]).await;
-    plant(&rich(6), &[(Kind::FundsOutOfRange, 9, Some(1))]).await;
-}
-
-#[tokio::test]
-async fn money_that_moves_between_balance_and_held_is_no_violation() {
-    let hold = "INSERT INTO balance_changes \
-                    (user_id, version, kind, amount, held_amount, balance, held) \
-                VALUES (1, 4, 'hold', -500, 500, 9490, 500), (1, 5, 'capture', 0, -500, 9490, 0); \
-                UPDATE users SET balance = 9490, version = 5 WHERE id = 1";
-    plant(hold, &[]).await;
+    let found = [(Kind::FundsOutOfRange, 9, Some(2)), (Kind::MalformedEntry, 9, Some(2))];
+    plant(&rich(6), &found).await;
 }
 
 #[tokio::test]
