@@ -92,7 +92,7 @@ struct Frame<'a> {
 impl<'a> Frame<'a> {
     fn parse(text: &'a str) -> Result<Self, HttpError> {
         let [mode, changes] = members_of(BODY, text, ["mode", "changes"])?;
-        let mode = match mode.map(|mode| string(mode)) {
+        let mode = match mode.map(string) {
             None => Mode::Each,
             Some(Some(text)) if text == "each" => Mode::Each,
             Some(Some(text)) if text == "all" => Mode::All,
