@@ -2,6 +2,7 @@
 
 use plimsoll::approach::registry;
 use reqwest::Method;
+use serde_json::json;
 
 use crate::faults::{lock_row, until, waiting_for_locks};
 use crate::service::{TestService, balance_body};
@@ -111,5 +112,64 @@ async fn every_try_beyond_the_first_is_counted() {
         assert_eq!(metrics.retries(name), repeated, "{name}");
         assert_eq!(metrics.changes(name)[0], "1", "{name}");
     }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn each_operation_is_counted_once_by_how_it_ended() {
+    let service = TestService::start().await;
+    let (user, other) = (service.user_with(10).await, service.user_with(0).await);
+    let pay = |amount: i64| json!({ "from": user, "to": other, "amount": amount });
+    let holds = format!("/users/{user}/holds");
+    let reserve = json!({ "amount": 1 });
+    let all = |amount: i64| {
+        json!({ "mode": "all", "changes": [
+            { "userId": user, "amount": amount }, { "userId": other, "amount": 1 }
+        ] })
+    };
+    let requests = [
+        // Accepted, refused, and rejected.
+        ("/transfers".to_owned(), pay(2), 201),
+        ("/transfers".to_owned(), pay(50), 400),
+        ("/transfers".to_owned(), json!({ "from": user, "to": 999_999, "amount": 1 }), 404),
+        (holds.clone(), reserve.clone(), 201),
+        (holds.clone(), reserve, 201),
+        (format!("{holds}/3/capture"), json!({}), 200),
+        (format!("{holds}/3/capture"), json!({}), 409),
+        (format!("{holds}/4/release"), json!({}), 200),
+        ("/changes".to_owned(), all(-1), 200),
+        ("/changes".to_owned(), all(-99), 400),
+    ];
+    for (path, body, status) in requests {
+        let response = service.send(Method::POST, &path, Some(body)).await;
+        assert_eq!(response.status(), status, "{path}");
+    }
+    for replay in [false, true] {
+        let request = service.client.post(format!("{}/transfers", service.url));
+        let request = request.header("content-type", "application/json");
+        let sending = request.header("idempotency-key", "k").body(pay(1).to_string()).send();
+        let response = sending.await.unwrap();
+        assert_eq!(response.headers().contains_key("idempotent-replayed"), replay);
+    }
+    let metrics = Metrics::scrape(&service).await;
+    for (operation, counts) in [
+        ("transfer", ["2", "1", "1", "1"]),
+        ("hold", ["2", "0", "0", "0"]),
+        ("capture", ["1", "0", "0", "1"]),
+        ("release", ["1", "0", "0", "0"]),
+        ("all", ["1", "1", "0", "0"]),
+    ] {
+        let value = |end| {
+            let labels = format!("operation=\"{operation}\",end=\"{end}\"");
+            metrics.value(&format!("plimsoll_operations_total{{{labels}}}"))
+        };
+        let seen = ["accepted", "refused", "replayed", "rejected"].map(value);
+        assert_eq!(seen, counts, "{operation}");
+        for end in ["not_applied", "unknown", "failed"] {
+            assert_eq!(value(end), "0", "{operation}");
+        }
+    }
+    assert_eq!(metrics.value("plimsoll_operation_queue"), "0");
+    assert_eq!(metrics.value("plimsoll_operation_tries_repeated_total"), "0");
     service.stop().await;
 }

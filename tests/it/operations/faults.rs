@@ -1,7 +1,9 @@
 //! Operations beside everything that can go wrong: clients that hang up, sessions that end or stall,
 //! rows that others hold.
 
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,7 +12,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::{capture, entries, funds, post, reserve, total, transfer};
+use super::{capture, entries, funds, parse, post, reserve, total, transfer};
+use crate::cluster;
 use crate::faults::{end_sessions, lock_row, signal_backends, until};
 use crate::service::{Answer, TestService, error_body};
 use crate::standby::Standby;
@@ -248,4 +251,77 @@ async fn a_key_in_use_elsewhere_delays_only_its_own_operation() {
     elsewhere.rollback().await.unwrap();
     service.assert_verified().await;
     Arc::into_inner(service).unwrap().stop().await;
+}
+
+/// What a client knows of the money that its payee got.
+#[derive(Clone, Copy, Debug, Default)]
+struct Paid {
+    acknowledged: i64,
+    unknown: i64,
+}
+
+impl Paid {
+    fn count(&mut self, answer: &Answer, amount: i64) {
+        match answer.0 {
+            200 | 201 => self.acknowledged += amount,
+            504 => self.unknown += amount,
+            503 => {}
+            _ => panic!("{answer:?}"),
+        }
+    }
+}
+
+/// Pays 1, then reserves 2 and captures them to the payee, until `stop`.
+async fn pay_until(service: &TestService, payer: i64, payee: i64, stop: &AtomicBool) -> Paid {
+    let mut paid = Paid::default();
+    while !stop.load(Ordering::Relaxed) {
+        paid.count(&transfer(service, payer, payee, 1).await, 1);
+        let path = format!("/users/{payer}/holds");
+        let (answer, _) = post(service, &path, json!({ "amount": 2 }), None).await;
+        if answer.0 == 201 {
+            let hold = parse(&answer.1)["hold"].as_i64().unwrap();
+            paid.count(&capture(service, payer, hold, json!({ "to": payee })).await, 2);
+        }
+    }
+    paid
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_postmaster_loses_no_acknowledged_operation_and_halves_none() {
+    let options = cluster::options_in(&cluster::fresh_folder("operations"));
+    let service = TestService::start_private(options.clone()).await;
+    let mut pairs = Vec::new();
+    for _ in 0..12 {
+        pairs.push((service.user_with(100_000).await, service.user_with(0).await));
+    }
+    let before = total(&service).await;
+    let stop = AtomicBool::new(false);
+    let got = async |at_least: i64| {
+        until("money moves", async || funds(&service, pairs[0].1).await.0 >= at_least).await;
+    };
+    let kill = async {
+        got(30).await;
+        let pid_file = options.data_dir.join("postgres/postmaster.pid");
+        let first = std::fs::read_to_string(&pid_file).unwrap();
+        let pid = first.lines().next().unwrap().to_owned();
+        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        until("a new postmaster serves operations", async || {
+            let again = std::fs::read_to_string(&pid_file).unwrap_or_default();
+            again.lines().next().is_some_and(|new| new != pid)
+                && transfer(&service, 1, pairs[0].0, 1).await.0 == 201
+        })
+        .await;
+        let now = funds(&service, pairs[0].1).await.0;
+        got(now + 30).await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let paying = pairs.iter().map(|(payer, payee)| pay_until(&service, *payer, *payee, &stop));
+    let (paid, ()) = tokio::join!(futures_util::future::join_all(paying), kill);
+    for (paid, (_, payee)) in paid.iter().zip(&pairs) {
+        let (balance, _) = funds(&service, *payee).await;
+        let possible = paid.acknowledged..=paid.acknowledged + paid.unknown;
+        assert!(possible.contains(&balance), "{balance}: {paid:?}");
+    }
+    assert_eq!(total(&service).await, before);
+    service.stop().await;
 }
