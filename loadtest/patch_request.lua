@@ -22,12 +22,8 @@
 -- responses" counts them. At 10,000 connections on one slow row, give wrk `--timeout 30s`: slower
 -- answers only count as a "timeout". The default is 2 s.
 
-local threads = {}
-
-function setup(thread)
-   threads[#threads + 1] = thread
-   thread:set("seed", #threads)
-end
+-- Defines `setup` and `done`.
+dofile((debug.getinfo(1, "S").source:match("^@(.*/)") or "./") .. "wrk_report.lua")
 
 -- Runs in each thread. All requests are built here, so that a request costs at most a table
 -- look-up. A single request is set as wrk's constant, so that wrk never calls `request`.
@@ -45,22 +41,6 @@ function init(args)
    end
    -- wrk calls `done` outside of the threads, where it can only read a thread's globals.
    as_json = flags.json or false
-end
-
--- Runs once, at the end.
-function done(summary, latency)
-   local statuses = sum_of_statuses()
-   if threads[1]:get("as_json") then
-      print(json_line(summary, latency, statuses))
-      return
-   end
-   local errors = summary.errors
-   print(("answered %d, of these 400 or above: %d"):format(summary.requests, errors.status))
-   for status, count in pairs(statuses) do
-      print(("  status %s: %d"):format(status, count))
-   end
-   print(("socket errors: connect %d, read %d, write %d, timeout %d")
-      :format(errors.connect, errors.read, errors.write, errors.timeout))
 end
 
 function parse(args)
@@ -111,36 +91,4 @@ function one_of(requests, flags)
       turn = turn % amounts + 1
       return requests[(turn - 1) * users + random(users)]
    end
-end
-
-function count_statuses()
-   counts = {}
-   response = function(status)
-      counts[status] = (counts[status] or 0) + 1
-   end
-end
-
-function sum_of_statuses()
-   local sum = {}
-   for _, thread in ipairs(threads) do
-      for status, count in pairs(thread:get("counts") or {}) do
-         local name = tostring(status)
-         sum[name] = (sum[name] or 0) + count
-      end
-   end
-   return sum
-end
-
--- Times are in microseconds, as in wrk.
-function json_line(summary, latency, statuses)
-   local by_status = {}
-   for status, count in pairs(statuses) do
-      by_status[#by_status + 1] = ('"%s":%d'):format(status, count)
-   end
-   local errors = summary.errors
-   return ('{"requests":%d,"duration_us":%d,"latency_us_p50":%d,"latency_us_p99":%d,'
-      .. '"not_ok":%d,"connect":%d,"read":%d,"write":%d,"timeout":%d,"statuses":{%s}}')
-      :format(summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
-         errors.status, errors.connect, errors.read, errors.write, errors.timeout,
-         table.concat(by_status, ","))
 end

@@ -81,6 +81,11 @@ class Arena:
         return self._start_service("service-tcp", over_tcp=True)
 
     @cached_property
+    def stream_service(self) -> Process:
+        """A service on the Unix socket for streams only, so that its memory is theirs."""
+        return self._start_service("service-stream", over_tcp=False)
+
+    @cached_property
     def nginx(self) -> str:
         """The address of nginx, which answers everything with a constant."""
         path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
@@ -118,6 +123,10 @@ class Arena:
         _ = self.socket_service  # has made the tables
         self.postgres.sql(fresh_database(USERS))
 
+    def entries(self) -> int:
+        """How many entries all histories have together."""
+        return int(self.postgres.sql("SELECT sum(version) FROM users")[0])
+
     def verify(self):
         """Checks all invariants of the database. A violation ends the benchmark."""
         verify(self._service, self.postgres, self.folder)
@@ -140,13 +149,13 @@ class Arena:
 def fresh_database(users: int) -> str:
     """Statements that empty the service's tables and create rich users with ids from 1."""
     return f"""
-TRUNCATE users, balance_changes, idempotency_keys, user_creation_keys;
+TRUNCATE users, balance_changes, holds, idempotency_keys, user_creation_keys;
 INSERT INTO users (id, balance, held, version, changed_at)
     SELECT id, {RICH}, 0, 1, now() FROM generate_series(1, {users}) id;
 INSERT INTO balance_changes
         (user_id, version, kind, amount, held_amount, balance, held, created_at)
     SELECT id, 1, 'change', balance, 0, balance, 0, changed_at FROM users;
-VACUUM (ANALYZE) users, balance_changes, idempotency_keys, user_creation_keys;
+VACUUM (ANALYZE) users, balance_changes, holds, idempotency_keys, user_creation_keys;
 """
 
 

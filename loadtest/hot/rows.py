@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Optional
 
 from .arena import USERS
+from .operations import Moments, Operations, PgbenchTransfers, Stream, StreamMemory
 from .sides import Approach, Burst, Constant, Memory, Pgbench
-from .wrk import Answers, Load
+from .wrk import Answers, Load, OperationLoad
 
 MANY = 10_000
+# The changes of a bulk: the most that a request may have.
+BULK = 1_000
 # wrk includes the time of connecting, most of a second, in its measurement.
 MANY_LOAD = Load(MANY, longer=3)
 
@@ -60,6 +63,12 @@ def sections(fast: str) -> list[Section]:
         Section("self", self_rows()),
         Section("burst", (burst_row(fast),)),
         Section("memory", (memory_row(fast),), rounds_max=1),
+        Section("bulks", bulk_rows(hot)),
+        Section("bulks of many accounts", (bulk_uniform_row(fast),)),
+        Section("stream", (stream_row(),)),
+        Section("stream's memory", (stream_memory_row(),), rounds_max=1),
+        Section("transfers", transfer_rows()),
+        Section("a long history", (moment_row(),), rounds_max=3),
     ]
 
 
@@ -124,3 +133,61 @@ def memory_row(fast: str) -> Row:
     many = Approach(f"{fast}, hot, {MANY:,} connections", fast, MANY_LOAD)
     memory = Memory("the service's peak of memory", many)
     return Row("memory", f"peak of memory, {MANY:,} connections", memory, at_most=300)
+
+
+def bulk(users: str) -> OperationLoad:
+    words = f"bulk items={BULK} user={users}"
+    return OperationLoad(8, words, Answers.ACCEPTED)
+
+
+def bulk_rows(hot: Approach) -> tuple[Row, ...]:
+    title = f"bulks of {BULK:,}, hot, 8 connections"
+    bulks = Operations(title, bulk("1"), per_request=BULK, entries=BULK)
+    return (
+        Row("bulk", f"{title}: changes", bulks, at_least=150_000),
+        Row("bulk-hot", f"{title} / single requests", bulks, hot, at_least=2),
+    )
+
+
+def bulk_uniform_row(fast: str) -> Row:
+    users = f"1-{USERS}"
+    name = f"bulks of {BULK:,}, {USERS:,} users"
+    bulks = Operations(name, bulk(users), per_request=BULK, entries=BULK)
+    single = Approach(f"{fast}, {USERS:,} users", fast, Load(256, users=users))
+    return Row("bulk-uniform", f"{name} / single requests", bulks, single, at_least=1.3)
+
+
+def stream_row() -> Row:
+    stream = Stream("stream, hot, one connection", lines_per_second=150_000)
+    return Row("stream", "stream, hot, one connection: changes", stream, at_least=150_000)
+
+
+def stream_memory_row() -> Row:
+    # With the usual runs of five seconds, ten million lines.
+    stream = Stream("stream, hot, long", lines_per_second=2_000_000)
+    memory = StreamMemory("the service's peak of memory under streams", stream)
+    return Row("stream-memory", "peak of memory, a long stream", memory, at_most=100)
+
+
+def transfer_rows() -> tuple[Row, ...]:
+    # The merchant has the last id: both sides lock in order of ids, so its row is held shortest.
+    into_one = OperationLoad(256, f"transfer from=1-{USERS - 1} to={USERS}", Answers.CREATED)
+    any_two = OperationLoad(256, f"transfer from=1-{USERS} to=1-{USERS}", Answers.CREATED)
+    # wrk passes every answer of these to its script, which costs it some microseconds each.
+    pairs_load = OperationLoad(256, f"reserve user=1-{USERS}", Answers.RESOLVED)
+    merchant = Operations(f"transfers of {USERS:,} users to one", into_one, entries=2)
+    transfers = Operations(f"transfers between {USERS:,} users", any_two, entries=2)
+    pairs = Operations(f"holds with their captures, {USERS:,} users", pairs_load, per_request=0.5)
+    one_by_one = PgbenchTransfers("pgbench, transfers to one", merchant=USERS)
+    any_one_by_one = PgbenchTransfers("pgbench, transfers between users", merchant=0)
+    return (
+        Row("merchant", f"{merchant.name}, 256 connections", merchant, at_least=12_000),
+        Row("merchant-pgbench", f"{merchant.name} / pgbench", merchant, one_by_one, at_least=6),
+        Row("transfers", f"{transfers.name} / pgbench", transfers, any_one_by_one, at_least=4),
+        Row("holds", f"{pairs.name} / transfers", pairs, transfers, at_least=0.4),
+    )
+
+
+def moment_row() -> Row:
+    moments = Moments("balance at a moment, p50")
+    return Row("moment", "balance at a moment, a million entries: p50", moments, at_most=5)

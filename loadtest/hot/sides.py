@@ -68,7 +68,14 @@ class Pgbench:
         account.set_balance(arena.socket_service.address, RICH)
         # As many connections as the service gives to one user.
         clients = max(arena.pool_size // 2, 1)
-        return pgbench.measure(arena.postgres, arena.pgbench_script, clients, seconds)
+        return pgbench.measure(
+            arena.postgres,
+            arena.pgbench_script,
+            clients,
+            seconds,
+            amount=pgbench.AMOUNT,
+            user=account.HOT_USER,
+        )
 
 
 @dataclass(frozen=True)

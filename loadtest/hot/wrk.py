@@ -10,7 +10,7 @@ from pathlib import Path
 from . import processes
 from .processes import Failed
 
-SCRIPT = Path(__file__).resolve().parent.parent / "patch_request.lua"
+SCRIPTS = Path(__file__).resolve().parent.parent
 # Of 10,000 connections on one row that commits 1,000 times a second, the last waits for 10 s.
 TIMEOUT_SECONDS = 30
 
@@ -23,6 +23,9 @@ class Answers(Enum):
     # Amounts +1 and -2 in turn. In the long run, half of the withdrawals can be paid, so a quarter
     # of all requests is refused.
     CROSSING = ({"200", "400"}, 0.2, 0.3)
+    CREATED = ({"201"}, 0.0, 0.0)
+    # Holds and their captures in turn.
+    RESOLVED = ({"200", "201"}, 0.0, 0.0)
 
     def __init__(self, statuses: set[str], least: float, most: float):
         self.statuses = statuses
@@ -32,7 +35,7 @@ class Answers(Enum):
 
 @dataclass(frozen=True)
 class Load:
-    """The requests that wrk sends."""
+    """The requests that wrk sends: changes of one balance."""
 
     connections: int
     users: str = "1"
@@ -40,37 +43,58 @@ class Load:
     answers: Answers = Answers.ACCEPTED
     # The factor by which it runs longer than other loads.
     longer: int = 1
+    script: str = "patch_request.lua"
+
+    def words(self) -> list[str]:
+        """The words that tell the script what to send."""
+        return [f"user={self.users}", f"amount={self.amounts}"]
+
+
+@dataclass(frozen=True)
+class OperationLoad:
+    """The requests that wrk sends: any others. The words are those of `operation_request.lua`."""
+
+    connections: int
+    request: str
+    answers: Answers
+    longer: int = 1
+    script: str = "operation_request.lua"
+
+    def words(self) -> list[str]:
+        """The words that tell the script what to send."""
+        return self.request.split()
 
 
 @dataclass(frozen=True)
 class Figures:
     """The figures that wrk measured."""
 
+    requests: int
     per_second: float
     p50_ms: float
 
 
-def warm_up(url: str, load: Load):
+def warm_up(url: str, load: Load | OperationLoad):
     """Runs the load for a second and checks the status of each answer, which would slow down the
     measured run."""
     check(run(url, load, 1, ["statuses"]), load.answers)
 
 
-def measure(url: str, load: Load, seconds: int) -> Figures:
+def measure(url: str, load: Load | OperationLoad, seconds: int) -> Figures:
     """Runs the load for `seconds`, or longer if the load says so."""
     ended = run(url, load, seconds * load.longer, [])
     check(ended, load.answers)
     if not ended["requests"]:
         raise Failed("nothing was answered")
     per_second = ended["requests"] / (ended["duration_us"] / 1e6)
-    return Figures(per_second, ended["latency_us_p50"] / 1e3)
+    return Figures(ended["requests"], per_second, ended["latency_us_p50"] / 1e3)
 
 
-def run(url: str, load: Load, seconds: int, words: list[str]) -> dict:
+def run(url: str, load: Load | OperationLoad, seconds: int, words: list[str]) -> dict:
     threads = min(2, load.connections)
     command = ["wrk", f"-t{threads}", f"-c{load.connections}", f"-d{seconds}s"]
-    command += ["--timeout", f"{TIMEOUT_SECONDS}s", "-s", SCRIPT, url, "--"]
-    command += [f"user={load.users}", f"amount={load.amounts}", "json", *words]
+    command += ["--timeout", f"{TIMEOUT_SECONDS}s", "-s", SCRIPTS / load.script, url, "--"]
+    command += [*load.words(), "json", *words]
     output = processes.run(command, seconds=seconds + 2 * TIMEOUT_SECONDS)
     return json.loads(output.splitlines()[-1])
 
