@@ -62,9 +62,9 @@ impl Draw<'_> {
                 Action::Transfer { from, to, amount: self.amount(2_000) }
             }
             Scenario::Merchant => {
-                Action::Transfer { from, to: cast.merchant, amount: self.amount(300) }
+                Action::Transfer { from, to: cast.merchant, amount: self.amount(500) }
             }
-            Scenario::Reservations => Action::Reserve { user: from, amount: self.amount(300) },
+            Scenario::Reservations => Action::Reserve { user: from, amount: self.amount(500) },
             Scenario::Captures => self.resolution(cast),
             Scenario::Bulks => Action::Change { user: from, amount: self.signed_amount() },
         }
