@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -14,25 +15,23 @@ use crate::cluster::{fresh_folder, shared};
 
 /// A running service that listens. Dropping this kills it.
 pub(crate) struct ServiceProcess {
-    #[cfg_attr(
-        not(target_os = "linux"),
-        expect(dead_code, reason = "kills it when it is dropped")
-    )]
     child: Child,
     pub(crate) address: SocketAddr,
+    pub(crate) database: PgConnectOptions,
 }
 
 impl ServiceProcess {
     /// Starts it on a new database. `limits` is a shell command that sets the process limits.
     pub(crate) async fn start(limits: &str) -> Self {
-        let database = shared().await.fresh_database().await.to_url_lossy().to_string();
+        let database = shared().await.fresh_database().await;
+        let url = database.to_url_lossy().to_string();
         let executable = env!("CARGO_BIN_EXE_plimsoll");
         let mut child = Command::new("sh")
             .args(["-c", &format!("{limits} && exec \"$0\""), executable])
             // An empty folder, and only these variables, so that no `.env` has an effect.
             .current_dir(fresh_folder("process"))
             .env_clear()
-            .envs([("DATABASE_URL", &*database), ("PORT", "0"), ("WORKERS", "2")])
+            .envs([("DATABASE_URL", &*url), ("PORT", "0"), ("WORKERS", "2")])
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -49,7 +48,20 @@ impl ServiceProcess {
             panic!("it ended before it listened");
         };
         let address = timeout(Duration::from_secs(60), listening).await.expect("it starts");
-        Self { child, address }
+        Self { child, address, database }
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits until it has ended without an error.
+    pub(crate) async fn ended(&mut self) {
+        let status = self.child.wait().await.expect("it was started");
+        assert!(status.success(), "{status}");
     }
 
     /// The peak of its memory so far, in kB.

@@ -20,22 +20,28 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response};
 use serde_json::value::RawValue;
 
-use self::items::Array;
+use self::items::{Array, Items};
 use super::app::App;
 use super::body::{BODY, JsonBody, is_of_type, members_of, not_json, string};
 use super::error::HttpError;
 use super::key;
 use super::openapi::{parameters, responses, schemas};
 use super::wire::{BULK_BYTES_MAX, CHANGES_RULE, JSON, MODE_RULE, NDJSON};
+use crate::ledger::{AllOrNone, Key};
 
 pub use room::Room;
 
-/// Applies many changes.
+/// Applies many changes, in the order of each user's changes.
+///
+/// As JSON, up to 1,000: mode `each` decides every change for itself, mode `all` applies everything or
+/// nothing. As JSON lines, any number: one change a line, and one result a line while the request still
+/// arrives.
 #[utoipa::path(
     post, path = "/changes",
     operation_id = "applyChanges", tag = "Changes",
-    params(parameters::IdempotencyKey),
-    request_body = schemas::Bulk, responses(responses::OfBulk)
+    params(parameters::KeyOfAll),
+    request_body(content((schemas::Bulk = "application/json"), (String = "application/x-ndjson"))),
+    responses(responses::OfBulk)
 )]
 pub async fn apply(State(app): State<App>, request: Request) -> Result<Response<Body>, HttpError> {
     if is_of_type(NDJSON, request.headers()) {
@@ -46,28 +52,36 @@ pub async fn apply(State(app): State<App>, request: Request) -> Result<Response<
     }
     let head = Head::of(request.headers());
     let body = JsonBody::up_to(BULK_BYTES_MAX, request)?;
-    let room = app.bulk.for_body(body.length_max())?;
-    let text = body.read(app.body_limit).await?;
-    let text = str::from_utf8(&text).map_err(|error| not_json(BODY, error))?;
-    match Frame::parse(text)? {
-        Frame { mode: Mode::Each, changes } => {
-            let changes = each::parse(&head, changes)?;
-            drop(room);
-            each::apply(&app, changes).await
-        }
-        Frame { mode: Mode::All, changes } => {
-            let changes = all::parse(head, changes)?;
-            drop(room);
-            all::apply(&app, changes).await
-        }
+    let parsed = {
+        let _room = app.bulk.for_body(body.length_max())?;
+        parse(head, &body.read(app.body_limit).await?)?
+    };
+    match parsed {
+        Parsed::Each(changes) => each::apply(&app, changes).await,
+        Parsed::All(changes) => all::apply(&app, changes).await,
     }
+}
+
+/// A bulk without the text that it came in.
+enum Parsed {
+    Each(Items),
+    All(AllOrNone),
+}
+
+fn parse(head: Head, text: &[u8]) -> Result<Parsed, HttpError> {
+    let text = str::from_utf8(text).map_err(|error| not_json(BODY, error))?;
+    let Frame { mode, changes } = Frame::parse(text)?;
+    Ok(match mode {
+        Mode::Each => Parsed::Each(each::parse(&head, changes)?),
+        Mode::All => Parsed::All(all::parse(head, changes)?),
+    })
 }
 
 /// What a bulk needs of the request's head.
 struct Head {
     /// Whether there is any key, valid or not.
     has_key: bool,
-    key: Result<Option<crate::ledger::Key>, HttpError>,
+    key: Result<Option<Key>, HttpError>,
 }
 
 impl Head {

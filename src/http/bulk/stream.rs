@@ -24,7 +24,7 @@ use tokio::time::{Duration, timeout};
 use super::items::{self, Items, Unanswered};
 use super::lines::{Line, Lines};
 use super::window::{InWindow, Progress, Window};
-use super::writer::{self, Writer};
+use super::writer::{self, Part, Writer};
 use crate::approach::bulk::{Bulk, Submitted};
 use crate::http::app::App;
 use crate::http::body::{CHANGE, not_json};
@@ -86,7 +86,7 @@ async fn run(
     app: App,
     body: Body,
     first: Option<BodyFrame>,
-    output: mpsc::Sender<Bytes>,
+    output: mpsc::Sender<Part>,
     connecting: Connecting,
 ) {
     let Some(link) = connecting.connection().await else { return };
@@ -103,7 +103,6 @@ async fn run(
     let _ = reader.read.send(Read::End(end)).await;
     let Reader { mut body, read, .. } = reader;
     drop(read);
-    // A panic there ends the response early, which the client sees.
     let _ = writing.await;
     if has_rest {
         let rest = async { while let Some(Ok(_)) = body.frame().await {} };

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::items::write_result;
 use super::stream::{Chunk, Read};
 use super::window::{InWindow, Progress};
-use crate::http::error::write_item;
+use crate::http::error::{HttpError, write_item};
 use crate::http::streaming::Link;
 
 /// A part of the response is sent when it has this many bytes, or when no other answer is ready.
@@ -21,13 +21,20 @@ const PART_BYTES: usize = 16 * 1024;
 /// The parts that wait for the connection.
 const PARTS_MAX: usize = 2;
 
+/// What is sent of a response.
+pub(super) enum Part {
+    Text(Bytes),
+    /// Nothing more will come.
+    End,
+}
+
 /// Takes the parts of a response, and the response's body.
-pub(super) fn output() -> (mpsc::Sender<Bytes>, Body) {
+pub(super) fn output() -> (mpsc::Sender<Part>, Body) {
     let (sender, receiver) = mpsc::channel(PARTS_MAX);
     (sender, Body::new(Output(receiver)))
 }
 
-struct Output(mpsc::Receiver<Bytes>);
+struct Output(mpsc::Receiver<Part>);
 
 impl hyper::body::Body for Output {
     type Data = Bytes;
@@ -37,13 +44,18 @@ impl hyper::body::Body for Output {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.0.poll_recv(context).map(|part| part.map(|part| Ok(Frame::data(part))))
+        self.0.poll_recv(context).map(|part| match part {
+            Some(Part::Text(text)) => Some(Ok(Frame::data(text))),
+            Some(Part::End) => None,
+            // A response must not look complete if it is not.
+            None => Some(Err(axum::Error::new("the stream's task has panicked"))),
+        })
     }
 }
 
 pub(super) struct Writer {
     /// `None` when the client is gone. The answers are awaited all the same.
-    output: Option<mpsc::Sender<Bytes>>,
+    output: Option<mpsc::Sender<Part>>,
     progress: Progress,
     link: Arc<Link>,
     /// Results that are not sent yet, and their lines.
@@ -52,7 +64,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(output: mpsc::Sender<Bytes>, progress: Progress, link: Arc<Link>) -> Self {
+    pub(super) fn new(output: mpsc::Sender<Part>, progress: Progress, link: Arc<Link>) -> Self {
         Self { output: Some(output), progress, link, text: String::new(), unsent: Vec::new() }
     }
 
@@ -62,12 +74,7 @@ impl Writer {
         while let Some(read) = next {
             match read {
                 Read::Lines(chunk) => self.write(*chunk).await,
-                Read::End(None) => {}
-                Read::End(Some(error)) => {
-                    // Writing to a String cannot fail.
-                    let _ = write_item(&mut self.text, &error);
-                    self.text.push('\n');
-                }
+                Read::End(error) => return self.end(error.as_ref()).await,
             }
             if self.text.len() >= PART_BYTES {
                 self.send().await;
@@ -80,6 +87,16 @@ impl Writer {
                 }
             };
         }
+    }
+
+    async fn end(mut self, error: Option<&HttpError>) {
+        if let Some(error) = error {
+            // Writing to a String cannot fail.
+            let _ = write_item(&mut self.text, error);
+            self.text.push('\n');
+        }
+        self.send().await;
+        self.send_part(Part::End).await;
         // A client that does not take the last parts must not keep the connection busy for ever.
         self.has_room_for(PARTS_MAX).await;
     }
@@ -90,27 +107,33 @@ impl Writer {
             self.send().await;
         }
         let answers = submitted.answers().await;
-        if self.output.is_some() {
-            unanswered.with(&answers, |result| {
+        unanswered.with(&answers, |result| {
+            if self.output.is_some() {
                 write_result(&mut self.text, result);
                 self.text.push('\n');
-            });
-        }
+            }
+        });
         self.unsent.push(in_window);
     }
 
     async fn send(&mut self) {
-        if !self.text.is_empty() && self.has_room_for(1).await {
+        if !self.text.is_empty() {
             let text = std::mem::take(&mut self.text);
-            if let Some(output) = &self.output {
-                // Nothing else takes the room.
-                let _ = output.try_send(text.into());
-            }
-            self.progress.note();
+            self.send_part(Part::Text(text.into())).await;
         }
         // Only now do these lines leave the window.
-        self.text.clear();
         self.unsent.clear();
+    }
+
+    async fn send_part(&mut self, part: Part) {
+        if !self.has_room_for(1).await {
+            return;
+        }
+        if let Some(output) = &self.output {
+            // Nothing else takes the room.
+            let _ = output.try_send(part);
+        }
+        self.progress.note();
     }
 
     /// Waits until the connection has room for so many parts. A client that has been still for too long

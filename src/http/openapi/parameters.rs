@@ -145,6 +145,22 @@ impl IntoParams for IdempotencyKey {
     }
 }
 
+/// `Idempotency-Key` of a bulk.
+pub struct KeyOfAll;
+
+impl IntoParams for KeyOfAll {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut keys = IdempotencyKey::into_params(place);
+        for key in &mut keys {
+            let description = key.description.take().unwrap_or_default();
+            key.description = Some(format!(
+                "For mode `all` only; otherwise each change has a key of its own. {description}"
+            ));
+        }
+        keys
+    }
+}
+
 /// A bare key does not begin with a quote; in a quoted one, quotes and backslashes are escaped.
 fn key_pattern() -> String {
     let (most, rest) = (Key::LENGTH_MAX, Key::LENGTH_MAX - 1);

@@ -1,6 +1,8 @@
 //! The schemas of the bodies that the service reads or writes without a type of its own.
 
-use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::schema::{
+    AnyOfBuilder, Object, ObjectBuilder, OneOfBuilder, SchemaType, Type,
+};
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -38,7 +40,32 @@ pub struct Bulk {
     pub mode: Option<String>,
     /// The changes of one user are decided in this order.
     #[schema(min_items = 1, max_items = 1_000)]
-    pub changes: Vec<ChangeOfBulk>,
+    pub changes: Vec<ItemOfBulk>,
+}
+
+/// A change of a bulk, or anything else: that gets a result of its own.
+pub struct ItemOfBulk;
+
+impl PartialSchema for ItemOfBulk {
+    fn schema() -> RefOr<Schema> {
+        let other = "Anything else is that item's own 400, or in mode all that of the whole";
+        AnyOfBuilder::new()
+            .item(Ref::from_schema_name(ChangeOfBulk::name()))
+            .item(Schema::Object(
+                ObjectBuilder::from(Object::default())
+                    .description(Some(other))
+                    .schema_type(SchemaType::AnyValue)
+                    .build(),
+            ))
+            .into()
+    }
+}
+
+impl ToSchema for ItemOfBulk {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((ChangeOfBulk::name().into(), ChangeOfBulk::schema()));
+        ChangeOfBulk::schemas(schemas);
+    }
 }
 
 /// A change in a bulk.

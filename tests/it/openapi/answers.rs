@@ -67,6 +67,12 @@ async fn ordinary_answers(recorder: &mut AnswerRecorder) {
         }
         assert_eq!(recorder.send(&service, &probe).await.0, 400, "{}", probe.path);
     }
+    for mut probe in probes(1).into_iter().filter(Probe::is_each) {
+        let lines = [("content-type", "application/x-ndjson")];
+        probe.body = Some("{\"userId\":1,\"amount\":-1}\n{}\n".into());
+        let (status, results) = recorder.send_with(&service, &probe, &lines).await;
+        assert_eq!((status, results.lines().count()), (200, 2), "{results}");
+    }
     let has_user = |probe: &Probe| probe.path != "/users" && !probe.is_each();
     for probe in probes(999_999).into_iter().filter(has_user) {
         assert_eq!(recorder.send(&service, &probe).await.0, 404, "{}", probe.path);

@@ -152,7 +152,7 @@ impl Results {
         }
     }
 
-    async fn receive(&mut self) -> bool {
+    pub(crate) async fn receive(&mut self) -> bool {
         let mut part = vec![0; 64 * 1024];
         let count = timeout(PATIENCE, self.socket.read(&mut part)).await.expect("bytes in time");
         let count = count.unwrap_or(0);

@@ -2,16 +2,24 @@
 
 use axum::http::StatusCode;
 use serde_json::json;
+use utoipa::openapi::Content;
+use utoipa::openapi::content::ContentBuilder;
 use utoipa::{IntoResponses, ToSchema};
 
 use super::by_status::{ByStatus, Responses};
 use super::replayed;
 use crate::http::error::HttpError;
-use crate::http::openapi::schemas::Results;
+use crate::http::openapi::schemas::{Results, string};
 use crate::http::wire::{
-    BULK_BYTES_MAX, CHANGES_RULE, INSUFFICIENT, KEY_OF_ALL, KEYS_OF_CHANGES, MODE_RULE,
+    BULK_BYTES_MAX, CHANGES_RULE, INSUFFICIENT, KEY_OF_ALL, KEYS_OF_CHANGES, MODE_RULE, NDJSON,
 };
 use crate::ledger::{ChangeError, Part};
+
+/// A result a line.
+fn lines() -> Content {
+    let line = format!("{{\"balance\":9998}}\n{{\"status\":400,\"error\":\"{INSUFFICIENT}\"}}\n");
+    ContentBuilder::new().schema(Some(string())).example(Some(json!(line))).build()
+}
 
 /// Many changes.
 pub struct OfBulk;
@@ -26,6 +34,7 @@ impl IntoResponses for OfBulk {
         let all = "mode all: nothing was changed";
         ByStatus::default()
             .success(StatusCode::OK, "Decided and durable", &results, Results::name())
+            .content("Decided and durable", NDJSON, lines())
             .error(HttpError::bad_request(CHANGES_RULE), "the sentence says what must be")
             .error(HttpError::bad_request(MODE_RULE), "there is no other mode")
             .error(HttpError::bad_request(KEYS_OF_CHANGES), "one key cannot be that of each")
