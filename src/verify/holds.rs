@@ -96,8 +96,7 @@ WITH walk AS (
                     WHEN 'release' THEN 'released'
                     WHEN 'expiry' THEN 'expired'
                     ELSE 'open'
-                END
-                OR h.state = 'open' THEN 'resolved'
+                END THEN 'resolved'
         END AS problem,
         e.kind, e.amount, e.held_amount, e.created_at, e.key,
         h.state, h.amount AS hold_amount, h.captured, h.created_at AS made_at, h.expires_at,

@@ -285,6 +285,21 @@ async fn a_key_without_its_effect_is_found() {
     // What was refused has no effect, and a capture of everything may say how much that is.
     faults.push((key("no money", "fingerprint = 'transfer 102 50000 x'"), vec![]));
     faults.push((key("all of it", "fingerprint = 'capture 10 50 -'"), vec![]));
+    // The two versions of a transfer differ.
+    faults.push((
+        "UPDATE users SET balance = balance - 5, version = 13 WHERE id = 101; \
+         UPDATE users SET balance = balance + 5, version = 6 WHERE id = 102; \
+         INSERT INTO balance_changes (user_id, version, kind, amount, held_amount, balance, held, \
+             created_at, key, peer_user, peer_version) \
+         SELECT id, version, 'transfer', CASE id WHEN 101 THEN -5 ELSE 5 END, 0, balance, held, \
+             changed_at, CASE id WHEN 101 THEN 'more' END, \
+             CASE id WHEN 101 THEN 102 ELSE 101 END, CASE id WHEN 101 THEN 6 ELSE 13 END \
+         FROM users WHERE id IN (101, 102); \
+         INSERT INTO idempotency_keys (user_id, key, fingerprint, answer) \
+         VALUES (101, 'more', 'transfer 102 5', '{9075,13,10750,6}')"
+            .into(),
+        vec![],
+    ));
     plant_each(faults).await;
 }
 
