@@ -16,7 +16,8 @@ from .processes import Failed
 AMOUNT = -2
 
 # Locks the two users in order of their ids, so that no two transactions wait for each other. The
-# second statement knows both versions, so it writes both sides, each of them naming the other.
+# entries are those of two changes: two sides that name each other must have one time, which would
+# take a third update.
 TRANSFER = r"""
 \set from random(:payers_from, :payers_to)
 \set other 1 + mod(:from - 1 + random(1, :users - 1), :users)
@@ -43,15 +44,14 @@ WITH changed AS (
     RETURNING version, balance, held, changed_at
 ), journaled AS (
     INSERT INTO balance_changes
-           (user_id, version, kind, amount, held_amount, balance, held, created_at,
-            peer_user, peer_version)
-    SELECT :first::bigint, :first_version::bigint, 'transfer'::change_kind,
+           (user_id, version, kind, amount, held_amount, balance, held, created_at)
+    SELECT :first::bigint, :first_version::bigint, 'change'::change_kind,
            :first_amount::bigint, 0, :first_balance::bigint, :first_held::bigint,
-           :first_time::timestamptz, :second::bigint, version
+           :first_time::timestamptz
     FROM changed
     UNION ALL
-    SELECT :second::bigint, version, 'transfer', :second_amount::bigint, 0, balance, held,
-           changed_at, :first::bigint, :first_version::bigint
+    SELECT :second::bigint, version, 'change', :second_amount::bigint, 0, balance, held,
+           changed_at
     FROM changed
 )
 SELECT version AS second_version FROM changed

@@ -1,10 +1,22 @@
 //! A session that serves one task only: opened when it is needed, and replaced when it is lost.
 
+use std::time::Duration;
+
 use sqlx::Executor;
+use tokio::time::Instant;
+use tracing::debug;
 
 use super::error::Failure;
 use super::session::{Connector, Session, SessionLimits, Spent};
 use crate::ledger::ChangeError;
+
+/// How old the plans of a session may become. A plan that was made while a table was empty scans it. The
+/// server makes new plans when it next analyses the table, which may take a minute; new ones cost some
+/// two milliseconds.
+const PLANS_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// How long discarding the plans may take. It costs the server nothing, so a slower session is closed.
+const DISCARD_MAX: Duration = Duration::from_secs(1);
 
 /// A session that is opened on demand.
 pub struct OwnSession {
@@ -12,12 +24,13 @@ pub struct OwnSession {
     /// Sent once to each new session.
     settings: &'static str,
     session: Option<Session>,
+    planned: Instant,
 }
 
 impl OwnSession {
     /// Does not connect yet. `settings` is a statement that each new session begins with.
     pub fn new(connector: Connector, settings: &'static str) -> Self {
-        Self { connector, settings, session: None }
+        Self { connector, settings, session: None, planned: Instant::now() }
     }
 
     /// The limits of the session.
@@ -38,21 +51,10 @@ impl OwnSession {
         }
         let opened = self.connector.open().await;
         let session = opened.map_err(|error| Failure::Unreachable(error.into()))?;
-        let settings = self.settings;
-        let (result, spent) = session
-            .run(self.connector.limits().answer, |connection| {
-                Box::pin(async move {
-                    let done = connection.execute(settings).await;
-                    done.map_err(Failure::before_commit)
-                })
-            })
-            .await;
+        self.planned = Instant::now();
         let unusable = || Failure::Unreachable("the session did not take its settings".into());
-        result.map_err(|failure| Failure::Unreachable(ChangeError::from(failure).into()))?;
-        match spent {
-            Some(spent) => spent.recover().await.ok_or_else(unusable),
-            None => Err(unusable()),
-        }
+        let limit = self.connector.limits().answer;
+        run(session, limit, self.settings).await.ok_or_else(unusable)
     }
 
     /// Gives the session back after a piece of work; none if it must not be used again.
@@ -61,5 +63,30 @@ impl OwnSession {
             Some(spent) => spent.recover().await,
             None => None,
         };
+        // After the work and not before it: if this fails, that says nothing about the work.
+        if self.planned.elapsed() > PLANS_AGE_MAX
+            && let Some(session) = self.session.take()
+        {
+            self.planned = Instant::now();
+            self.session = run(session, DISCARD_MAX, "DISCARD PLANS").await;
+        }
     }
+}
+
+/// The session after this statement; none if it must not be used.
+async fn run(session: Session, limit: Duration, sql: &'static str) -> Option<Session> {
+    let (result, spent) = session
+        .run(limit, |connection| {
+            Box::pin(async move {
+                let done = connection.execute(sql).await;
+                done.map_err(Failure::before_commit)
+            })
+        })
+        .await;
+    if let Err(failure) = result {
+        let error = ChangeError::from(failure);
+        debug!(%error, "a session cannot be used");
+        return None;
+    }
+    spent?.recover().await
 }

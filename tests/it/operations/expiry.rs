@@ -26,7 +26,7 @@ async fn a_debit_by_any_approach_gets_the_money_of_an_expired_hold() {
             let (first, second) =
                 (reserve(&service, user, 60).await, reserve(&service, user, 40).await);
             assert_eq!(service.change(name, user, -1).await, insufficient(), "{name}");
-            let_expire(&service, user, first).await;
+            assert!(let_expire(&service, user, first).await);
             let answer = match key {
                 None => service.change(name, user, -50).await,
                 Some(key) => service.keyed(name, user, -50, key).await.0,
@@ -50,7 +50,7 @@ async fn an_affordable_debit_leaves_an_expired_hold_alone() {
     for name in registry::names() {
         let user = service.user_with(100).await;
         let hold = reserve(&service, user, 60).await;
-        let_expire(&service, user, hold).await;
+        assert!(let_expire(&service, user, hold).await);
         assert_eq!(service.change(name, user, -40).await, (200, balance_body(0)), "{name}");
         assert_eq!(state(&service, user, hold).await, "open", "{name}");
     }
@@ -63,7 +63,7 @@ async fn every_operation_gets_the_money_of_an_expired_hold() {
     for operation in ["transfer", "hold"] {
         let user = service.user_with(100).await;
         let hold = reserve(&service, user, 100).await;
-        let_expire(&service, user, hold).await;
+        assert!(let_expire(&service, user, hold).await);
         let status = match operation {
             "transfer" => transfer(&service, user, 1, 100).await.0,
             _ => {
@@ -82,7 +82,7 @@ async fn of_24_withdrawals_that_need_one_expired_hold_the_affordable_ones_succee
     for round in 0..12 {
         let user = instances[0].user_with(100).await;
         let hold = reserve(&instances[0], user, 100).await;
-        let_expire(&instances[0], user, hold).await;
+        assert!(let_expire(&instances[0], user, hold).await);
         let mut clients = JoinSet::new();
         for client in 0..24_usize {
             let service = Arc::clone(&instances[client % 2]);
@@ -138,8 +138,8 @@ async fn the_sweep_releases_what_nobody_asks_for_and_no_locked_row_stops_it() {
     let (held, free) = (service.user_with(10).await, service.user_with(10).await);
     let (first, second) = (reserve(&service, held, 10).await, reserve(&service, free, 10).await);
     let lock = lock_row(&service, held).await;
-    let_expire(&service, held, first).await;
-    let_expire(&service, free, second).await;
+    assert!(let_expire(&service, held, first).await);
+    assert!(let_expire(&service, free, second).await);
     until("the sweep comes", async || state(&service, free, second).await == "expired").await;
     assert_eq!(state(&service, held, first).await, "open");
     lock.rollback().await.unwrap();
@@ -177,7 +177,7 @@ async fn a_refusal_beside_a_held_row_is_still_answered_in_time() {
     for name in registry::names() {
         let user = service.user_with(10).await;
         let hold = reserve(&service, user, 10).await;
-        let_expire(&service, user, hold).await;
+        assert!(let_expire(&service, user, hold).await);
         let lock = lock_row(&service, user).await;
         let answer = timeout(Duration::from_secs(8), service.change(name, user, -5)).await;
         assert_eq!(answer.unwrap(), (503, error_body("Not applied, try again")), "{name}");

@@ -104,7 +104,7 @@ async fn a_resolved_hold_says_how_it_ended_and_a_wrong_one_says_what_is_missing(
     assert_eq!(capture(&service, user, holds[0], json!({})).await.0, 200);
     let body = json!({ "balance": 80, "held": 10 }).to_string();
     assert_eq!(release(&service, user, holds[1]).await, (200, body));
-    let_expire(&service, user, holds[2]).await;
+    assert!(let_expire(&service, user, holds[2]).await);
     for (hold, end) in holds.into_iter().zip(["captured", "released", "expired"]) {
         let answer = (409, error_body(&format!("The hold is {end}")));
         assert_eq!(capture(&service, user, hold, json!({ "amount": 1 })).await, answer);

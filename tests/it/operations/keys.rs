@@ -99,7 +99,7 @@ fn request(operation: usize, user: i64, merchant: i64, hold: i64) -> (String, Va
 /// 1,000 keys for each operation, ten times each, and once more after a restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_ten_copies_of_each_operation_one_takes_effect_and_all_get_its_answer() {
-    const KEYS: usize = 250;
+    const KEYS: usize = 1_000;
     let mut instances = two_instances(None).await;
     let merchant = instances[0].user_with(0).await;
     let mut users = Vec::new();
