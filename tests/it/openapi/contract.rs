@@ -6,7 +6,7 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 /// General HTTP headers, which no operation has to document.
-const OF_HTTP: [&str; 7] = [
+const OF_HTTP: [&str; 8] = [
     "cache-control",
     "connection",
     "content-encoding",
@@ -14,6 +14,7 @@ const OF_HTTP: [&str; 7] = [
     "content-security-policy",
     "content-type",
     "date",
+    "transfer-encoding",
 ];
 
 /// The OpenAPI document.

@@ -30,8 +30,9 @@ pub(crate) struct Results {
     received: Vec<u8>,
     /// What is left of the chunk that has begun; none before the response's head.
     left: Option<usize>,
-    /// Text of chunks that was not given out yet.
+    /// Text of chunks, of which this much was given out.
     text: Vec<u8>,
+    given: usize,
     is_ended: bool,
 }
 
@@ -46,7 +47,7 @@ impl StreamClient {
         let (socket, mut writing) = socket.into_split();
         writing.write_all(head.as_bytes()).await.unwrap();
         let (received, text) = (Vec::new(), Vec::new());
-        let results = Results { socket, received, left: None, text, is_ended: false };
+        let results = Results { socket, received, left: None, text, given: 0, is_ended: false };
         Self { sender: Sender(writing), results }
     }
 
@@ -91,14 +92,16 @@ impl Results {
     /// The next result; none at the end of the response. Panics if the connection is cut before it.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
-            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.text.drain(..=end).collect();
-                return Some(serde_json::from_slice(&line).unwrap());
+            let text = &self.text[self.given..];
+            if let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                self.given += end + 1;
+                return Some(serde_json::from_slice(&text[..end]).unwrap());
             }
             if self.is_ended {
-                assert!(self.text.is_empty(), "half a line");
+                assert!(text.is_empty(), "half a line");
                 return None;
             }
+            self.text.drain(..std::mem::take(&mut self.given));
             assert!(self.advance().await, "the response is cut");
         }
     }
@@ -119,7 +122,7 @@ impl Results {
                 break;
             }
         }
-        let lines = self.text.split_inclusive(|byte| *byte == b'\n');
+        let lines = self.text[self.given..].split_inclusive(|byte| *byte == b'\n');
         let whole = lines.filter(|line| line.ends_with(b"\n"));
         (whole.map(|line| serde_json::from_slice(line).unwrap()).collect(), self.is_ended)
     }
