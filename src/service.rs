@@ -192,7 +192,7 @@ async fn start_workers(
                 store: store.clone(),
                 readiness,
                 tokens,
-                bulk: http::bulk::Room::default(),
+                room: http::room::Room::default(),
                 body_limit: http.read,
             };
             let router = http::router(App::new(parts));

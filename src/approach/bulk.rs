@@ -10,7 +10,6 @@
 use std::sync::Arc;
 
 use super::batched::{Answer, Lanes, Slotted};
-use super::registry::Approaches;
 use crate::ledger::{Change, ChangeError, Key, Outcome, UserId};
 use crate::metrics::ApproachCounters;
 use crate::queue::gather::Gathered;
@@ -43,16 +42,12 @@ pub struct Submitted {
     _locks: Vec<SharedLock<(UserId, Key)>>,
 }
 
-impl Approaches {
-    /// For the changes of a new request.
-    pub fn bulk(&self) -> Bulk {
-        let parts = Arc::clone(self.bulk_parts());
-        let keys = SharedLocks::new(&parts.keys);
-        Bulk { parts, keys }
-    }
-}
-
 impl Bulk {
+    /// For a new request.
+    pub(super) fn new(parts: &Arc<Parts>) -> Self {
+        Self { parts: Arc::clone(parts), keys: SharedLocks::new(&parts.keys) }
+    }
+
     /// Decides on each change for itself, and applies it where it is affordable. All changes get their
     /// places in the queues together.
     ///

@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::Approach;
 use super::batched::{self, Lanes};
-use super::bulk;
+use super::bulk::{self, Bulk};
 use super::guarded_update::GuardedUpdate;
 use super::optimistic::OptimisticLocking;
 use super::pessimistic::PessimisticLocking;
@@ -189,9 +189,9 @@ impl Approaches {
         Some(Chosen { all: self, built: &self.built[position] })
     }
 
-    /// What many changes of one request need.
-    pub(super) fn bulk_parts(&self) -> &Arc<bulk::Parts> {
-        &self.bulk
+    /// For many changes of a new request.
+    pub fn bulk(&self) -> Bulk {
+        Bulk::new(&self.bulk)
     }
 
     /// The name of the approach of the routes that name none.

@@ -8,8 +8,8 @@ use axum::extract::rejection::PathRejection;
 
 use super::auth::Tokens;
 use super::body::user_id;
-use super::bulk::Room;
 use super::error::HttpError;
+use super::room::Room;
 use crate::approach::registry::Approaches;
 use crate::ledger::UserId;
 use crate::operations::Operations;
@@ -34,7 +34,7 @@ pub struct Parts {
     /// The tokens that open the guarded routes.
     pub tokens: Tokens,
     /// The memory of bulks.
-    pub bulk: Room,
+    pub room: Room,
     /// The time in which a request's body has to arrive.
     pub body_limit: Duration,
 }

@@ -24,6 +24,7 @@ mod places;
 mod query;
 mod refusal;
 pub mod response;
+pub mod room;
 pub mod server;
 mod streaming;
 pub mod transfers;

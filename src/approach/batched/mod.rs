@@ -60,81 +60,24 @@
 //! A lone client pays for one hand-over to the lane and back. Users of a lane wait for each other's
 //! batches, and once for a row that another session has locked.
 
-mod bulk;
 mod core;
 mod engine;
 mod fold;
+mod lanes;
 mod statement;
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::Approach;
-use crate::ledger::{Change, ChangeError, Outcome, UserId};
-use crate::metrics::LaneCounters;
-use crate::queue::dispatch::{DispatcherId, Dispatchers};
-use crate::queue::lane::{self, Lane};
-use crate::store::session::{BoxFuture, Connector};
-use engine::ChangeEngine;
+use crate::ledger::{Change, ChangeError, Outcome};
+use crate::queue::dispatch::DispatcherId;
+use crate::store::session::BoxFuture;
 
-pub(super) use bulk::Slotted;
 pub(super) use core::Answer;
+pub(super) use lanes::{Lanes, Slotted};
 
 /// Its name in the route.
 pub(super) const NAME: &str = "batched";
-
-/// The lanes of a process.
-pub(super) struct Lanes {
-    lanes: Box<[Lane<ChangeEngine>]>,
-    dispatchers: Arc<Dispatchers<Answer>>,
-    /// Taken by [`close`](Self::close).
-    running: Mutex<Vec<lane::Running>>,
-}
-
-impl Lanes {
-    /// Starts them on the current runtime.
-    pub(super) fn start(
-        connector: &Connector,
-        count: usize,
-        queue_max: usize,
-        counters: &LaneCounters,
-    ) -> Self {
-        let dispatchers = Arc::new(Dispatchers::default());
-        let lanes = (0..count).map(|_| {
-            lane::start(connector.clone(), Arc::clone(&dispatchers), queue_max, counters.clone())
-        });
-        let (lanes, running): (Vec<_>, Vec<_>) = lanes.unzip();
-        Self { lanes: lanes.into(), dispatchers, running: Mutex::new(running) }
-    }
-
-    /// Accepts no more changes, decides the queued ones for at most `limit`, and ends the lanes.
-    pub(super) async fn close(&self, limit: Duration) {
-        let mut running = self.running.lock().await;
-        running.iter().for_each(lane::Running::stop);
-        let deadline = Instant::now() + limit;
-        for lane in running.drain(..) {
-            lane.finish(deadline).await;
-        }
-    }
-
-    /// How many changes wait for their batch.
-    pub(super) fn queued(&self) -> usize {
-        self.lanes.iter().map(Lane::queued).sum()
-    }
-
-    fn of(&self, user: UserId) -> &Lane<ChangeEngine> {
-        &self.lanes[self.index_of(user)]
-    }
-
-    fn index_of(&self, user: UserId) -> usize {
-        // Fibonacci hashing: neighbouring ids spread evenly, and so does every regular pattern.
-        let hash = user.get().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        usize::try_from(hash).unwrap_or(0) % self.lanes.len()
-    }
-}
 
 /// The approach: connects a thread with the lanes.
 struct Batched {
@@ -144,13 +87,13 @@ struct Batched {
 
 /// Builds the approach for the current thread.
 pub(super) fn build(lanes: &Arc<Lanes>) -> Arc<dyn Approach> {
-    let (lanes, dispatcher) = (Arc::clone(lanes), lanes.dispatchers.start());
+    let (lanes, dispatcher) = (Arc::clone(lanes), lanes.start_dispatcher());
     Arc::new(Batched { lanes, dispatcher })
 }
 
 impl Approach for Batched {
     fn apply(&self, change: Change) -> BoxFuture<'static, Result<Outcome, ChangeError>> {
-        let submitted = self.lanes.of(change.user).submit(change, self.dispatcher);
+        let submitted = self.lanes.submit(change, self.dispatcher);
         Box::pin(async move {
             // The lane has dropped the change, which may have been sent.
             submitted?.await.unwrap_or_else(|gone| Err(ChangeError::OutcomeUnknown(gone.into())))

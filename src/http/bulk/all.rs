@@ -4,7 +4,8 @@ use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use serde_json::value::RawValue;
 
-use super::{Head, items};
+use super::frame::Head;
+use super::items;
 use crate::http::app::App;
 use crate::http::error::HttpError;
 use crate::http::response::{decided, unexpected};

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use serde_json::value::RawValue;
 
-use super::Head;
+use super::frame::Head;
 use super::items::{self, Items, write_result};
 use crate::http::app::App;
 use crate::http::error::HttpError;

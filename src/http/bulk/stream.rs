@@ -21,11 +21,11 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{Duration, timeout};
 
-use super::items::{self, Items, Unanswered};
+use super::items::{self, Items};
 use super::lines::{Line, Lines};
-use super::window::{InWindow, Progress, Window};
-use super::writer::{self, Part, Writer};
-use crate::approach::bulk::{Bulk, Submitted};
+use super::window::{Progress, Window};
+use super::writer::{self, Chunk, Part, Read, Writer};
+use crate::approach::bulk::Bulk;
 use crate::http::app::App;
 use crate::http::body::{CHANGE, not_json};
 use crate::http::error::HttpError;
@@ -43,21 +43,6 @@ const CHUNKS_MAX: usize = 256;
 /// How long the rest of a stream that was ended early is read and dropped. Closing a socket with unread
 /// bytes resets the connection, and the client would lose the last lines.
 const LINGER_MAX: Duration = Duration::from_secs(2);
-
-/// Lines that were sent on their way together.
-pub(super) struct Chunk {
-    pub(super) submitted: Submitted,
-    pub(super) unanswered: Unanswered,
-    /// They leave the window when they are answered.
-    pub(super) in_window: InWindow,
-}
-
-/// What the reader passes to the writer.
-pub(super) enum Read {
-    Lines(Box<Chunk>),
-    /// The stream is over; with an error, it was ended early.
-    End(Option<HttpError>),
-}
 
 /// Responds to a stream.
 pub(super) async fn respond(app: &App, request: Request) -> Result<Response<Body>, HttpError> {
@@ -90,7 +75,7 @@ async fn run(
     connecting: Connecting,
 ) {
     let Some(link) = connecting.connection().await else { return };
-    let (window, progress) = (Window::new(&app.bulk), Progress::begin(app.body_limit));
+    let (window, progress) = (Window::new(&app.room), Progress::begin(app.body_limit));
     let (read, chunks) = mpsc::channel(CHUNKS_MAX);
     let writer = Writer::new(output, progress.clone(), Arc::clone(&link));
     // It outlives the client: the locks of keys are held until their changes are answered.

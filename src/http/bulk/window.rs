@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::room::Room;
+use crate::http::room::Room;
 use crate::http::wire::{LINE_COST_MIN, WINDOW_BYTES};
 
 /// The lines of a stream that were read and are not answered yet. Clones share it.

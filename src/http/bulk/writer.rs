@@ -9,9 +9,9 @@ use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::items::write_result;
-use super::stream::{Chunk, Read};
+use super::items::{Unanswered, write_result};
 use super::window::{InWindow, Progress};
+use crate::approach::bulk::Submitted;
 use crate::http::error::{HttpError, write_item};
 use crate::http::streaming::Link;
 
@@ -20,6 +20,21 @@ const PART_BYTES: usize = 16 * 1024;
 
 /// The parts that wait for the connection.
 const PARTS_MAX: usize = 2;
+
+/// Lines that were sent on their way together.
+pub(super) struct Chunk {
+    pub(super) submitted: Submitted,
+    pub(super) unanswered: Unanswered,
+    /// They leave the window when they are answered.
+    pub(super) in_window: InWindow,
+}
+
+/// What the reader passes to the writer.
+pub(super) enum Read {
+    Lines(Box<Chunk>),
+    /// The stream is over; with an error, it was ended early.
+    End(Option<HttpError>),
+}
 
 /// What is sent of a response.
 pub(super) enum Part {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::error::HttpError;
+use super::error::HttpError;
 use crate::ledger::ChangeError;
 
 /// The bytes of all bodies that are being read: thirty-two of the longest.
