@@ -72,3 +72,35 @@ fn impossible_bulk(
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bulk_fails_at_the_first_change_that_could_not_be_paid() {
+        // User 1 has had 5 to 10, user 2 has had nothing.
+        let ranges = [(1, Range { low: 5, high: 10 }), (2, Range { low: 0, high: 0 })].into();
+        let items = |changes: &[(i64, i64)]| {
+            let item = |(user, amount): &(i64, i64)| Item {
+                user: *user,
+                amount: *amount,
+                reference: None,
+            };
+            changes.iter().map(item).collect::<Vec<_>>()
+        };
+        for (changes, position, possible) in [
+            (&[(1, -6)][..], 0, true),
+            (&[(1, -5)], 0, false),
+            (&[(1, -3), (1, -3)], 1, true),
+            (&[(1, 3), (1, -8)], 1, false),
+            (&[(1, 3), (1, -9)], 1, true),
+            (&[(1, -3), (2, -1)], 1, true),
+            // The first change must have been refused, if the second one was.
+            (&[(1, -11), (2, -1)], 1, false),
+        ] {
+            let why = impossible_bulk(&items(changes), position, &ranges);
+            assert_eq!(why.is_none(), possible, "{changes:?} {position}: {why:?}");
+        }
+    }
+}

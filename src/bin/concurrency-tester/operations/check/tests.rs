@@ -73,6 +73,26 @@ fn a_lost_answer_is_the_only_violation_whether_it_was_applied_or_not() {
 }
 
 #[test]
+fn without_any_answer_every_entry_is_laid_to_an_operation_that_asked_for_it() {
+    for scenario in SCENARIOS {
+        for seed in 0..6 {
+            let played = Played::losing(scenario, None, 400, seed, |_| Loss::OfTheAnswer);
+            assert_eq!(played.slugs(), ["timed-out"], "{scenario:?} {seed}");
+        }
+    }
+}
+
+#[test]
+fn both_sides_are_laid_to_the_same_operation_even_if_one_alone_looks_like_another() {
+    // The payee's side has no key, so it looks like that of the request that never arrived.
+    let played = Played::alike(&[None, Some("one"), None], |number| match number {
+        1 => Loss::OfTheAnswer,
+        _ => Loss::OfTheRequest,
+    });
+    assert_eq!(played.slugs(), ["timed-out", "connection-lost"]);
+}
+
+#[test]
 fn an_operation_whose_answer_was_lost_must_not_be_half_there() {
     let mut played = Played::of(Scenario::Transfers, None, 300, 1);
     let n = played.accepted(|operation| operation.key.is_none() && operation.reference.is_some());

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::super::super::books::{Entry, History, State};
 use super::super::super::draw::Cast;
-use super::super::super::operation::{HoldId, Operation};
+use super::super::super::operation::{Action, HoldId, Operation};
 use super::super::super::scenario::Scenario;
-use super::super::super::traffic::{Sent, Traffic};
+use super::super::super::traffic::{Ask, Sent, Traffic};
 use super::super::*;
 use super::ledger::{self, Fault, Ledger};
 
@@ -37,10 +37,34 @@ impl Played {
         let mut rng = Rng::with_seed(seed);
         let mut ledger = Ledger::with(fault);
         let cast = cast(scenario, &mut ledger, &mut rng);
+        let traffic = scenario.traffic(&cast, requests, &mut rng);
+        Self::run(ledger, &cast, traffic, loss)
+    }
+
+    /// Transfers between the same two users, of which the second gets the money.
+    pub(super) fn alike(keys: &[Option<&str>], loss: impl Fn(usize) -> Loss) -> Self {
+        let mut ledger = Ledger::with(None);
+        let cast = cast(Scenario::Transfers, &mut ledger, &mut Rng::with_seed(0));
+        let action = Action::Transfer { from: cast.users[1], to: cast.users[0], amount: 5 };
+        let operation = |key: &Option<&str>| Operation {
+            action: action.clone(),
+            key: key.map(str::to_owned),
+            reference: None,
+        };
+        let operations = keys.iter().map(operation).collect();
+        let asks = (0..keys.len()).map(Ask::One).collect();
+        Self::run(ledger, &cast, Traffic { name: "alike", operations, asks }, loss)
+    }
+
+    fn run(
+        mut ledger: Ledger,
+        cast: &Cast,
+        traffic: Traffic,
+        loss: impl Fn(usize) -> Loss,
+    ) -> Self {
         let users: Vec<_> = cast.users.iter().copied().chain([cast.merchant]).collect();
         let before: BTreeMap<_, _> =
             users.iter().map(|user| (*user, state(&ledger, *user))).collect();
-        let traffic = scenario.traffic(&cast, requests, &mut rng);
         let replies = (0..traffic.asks.len())
             .map(|number| {
                 let Sent { path, body, key } = traffic.sent(number);
@@ -56,7 +80,7 @@ impl Played {
                 }
             })
             .collect();
-        let books = read(&ledger, &before, &cast);
+        let books = read(&ledger, &before, cast);
         Self { traffic, replies, books }
     }
 
