@@ -58,7 +58,7 @@ pub enum HttpError {
     /// A bulk has more than [`BULK_CHANGES_MAX`] changes.
     #[error("The request body must not have more than {} changes", BULK_CHANGES_MAX)]
     TooManyChanges,
-    /// A line of a stream is longer than [`LINE_BYTES_MAX`].
+    /// A line of a stream is longer than `LINE_BYTES_MAX`.
     #[error("A line must not be longer than {} bytes", LINE_BYTES_MAX)]
     LineTooLong,
     /// A stream is ended because the service stops.

@@ -1,7 +1,7 @@
 //! Operations beyond a change of one balance: transfers, holds, atomic bulks. One implementation each.
 //!
 //! # Protocol
-//! All operations of a process wait in one [`lane`](crate::queue::lane): a bounded queue, and a task with
+//! All operations of a process wait in one lane (`queue/lane.rs`): a bounded queue, and a task with
 //! its own session. A batch is everything that queued up during the last commit. It is one transaction
 //! (`transaction.rs`): lock the users' rows in order of their ids, read holds and keys in a later
 //! statement, decide in order of arrival (`decide.rs`, a pure function), write everything in one

@@ -39,7 +39,7 @@ const ROUND_MAX: Duration = Duration::from_secs(10);
 /// The sweep waits for a locked row for a short time only: it comes back.
 const SESSION: &str = "SELECT set_config('lock_timeout', '50ms', false)";
 
-/// Releases expired holds of a user, at most [`HOLDS_MAX`]. Returns how many.
+/// Releases expired holds of a user, at most `HOLDS_MAX`. Returns how many.
 ///
 /// # Errors
 /// As the database says. Nothing is unknown: it can be repeated.

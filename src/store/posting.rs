@@ -1,7 +1,7 @@
 //! Writes what an operation decided: users, journal entries, holds and keys, in one statement.
 //!
 //! The caller has locked the rows of all users, so their balances and versions are known, and are
-//! written as plain numbers. Holds are only resolved where they are open. [`write`] fails unless each
+//! written as plain numbers. Holds are only resolved where they are open. [`write()`] fails unless each
 //! row that was to be changed was changed, so a posting is written in full or not at all.
 //!
 //! Order of locks: the users, which are locked already, then holds, then keys.
@@ -161,51 +161,47 @@ impl Posting<'_> {
 ///
 /// The inserts return a column that nobody reads; see [`keys`](super::keys) for the reason.
 const WRITE: &str = r"
-WITH stamp AS MATERIALIZED (
-    SELECT timestamptz 'epoch' + $1::bigint * interval '1 microsecond' AS now
-), applied AS (
+WITH applied AS (
     UPDATE users u
-    SET balance = b.balance, held = b.held, version = b.version, changed_at = b.now
-    FROM (
-        SELECT a.*, s.now
-        FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
-             AS a(id, balance, held, version), stamp s
-    ) AS b
+    SET balance = b.balance, held = b.held, version = b.version,
+        changed_at = timestamptz 'epoch' + $1::bigint * interval '1 microsecond'
+    FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+         AS b(id, balance, held, version)
     WHERE u.id = b.id
     RETURNING u.id
 ), journaled AS (
     INSERT INTO balance_changes
            (user_id, version, kind, amount, held_amount, balance, held, created_at,
             key, reference, hold, peer_user, peer_version)
-    SELECT e.user_id, e.version, e.kind::change_kind, e.amount, e.held_amount, e.balance, e.held,
-           s.now, e.key, e.reference, e.hold, e.peer_user, e.peer_version
+    SELECT user_id, version, kind::change_kind, amount, held_amount, balance, held,
+           timestamptz 'epoch' + $1::bigint * interval '1 microsecond',
+           key, reference, hold, peer_user, peer_version
     FROM unnest($6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[],
                 $12::bigint[], $13::text[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[])
          AS e(user_id, version, kind, amount, held_amount, balance, held,
-              key, reference, hold, peer_user, peer_version), stamp s
+              key, reference, hold, peer_user, peer_version)
     RETURNING user_id
 ), made AS (
     INSERT INTO holds (user_id, hold, amount, captured, state, created_at, expires_at, resolved_at)
-    SELECT m.user_id, m.hold, m.amount, m.captured, m.state::hold_state, s.now,
-           timestamptz 'epoch' + m.expires * interval '1 microsecond',
-           CASE WHEN m.state <> 'open' THEN s.now END
+    SELECT user_id, hold, amount, captured, state::hold_state,
+           timestamptz 'epoch' + $1::bigint * interval '1 microsecond',
+           timestamptz 'epoch' + expires * interval '1 microsecond',
+           CASE WHEN state <> 'open'
+               THEN timestamptz 'epoch' + $1::bigint * interval '1 microsecond' END
     FROM unnest($18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::text[], $23::bigint[])
-         AS m(user_id, hold, amount, captured, state, expires), stamp s
+         AS m(user_id, hold, amount, captured, state, expires)
     RETURNING user_id
 ), resolved AS (
     UPDATE holds h
-    SET state = r.state::hold_state, captured = r.captured, resolved_at = r.now
-    FROM (
-        SELECT a.*, s.now
-        FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::text[])
-             AS a(user_id, hold, captured, state), stamp s
-    ) AS r
+    SET state = r.state::hold_state, captured = r.captured,
+        resolved_at = timestamptz 'epoch' + $1::bigint * interval '1 microsecond'
+    FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::text[])
+         AS r(user_id, hold, captured, state)
     WHERE h.user_id = r.user_id AND h.hold = r.hold AND h.state = 'open'
     RETURNING h.user_id
 ), keyed AS (
     INSERT INTO idempotency_keys (user_id, key, fingerprint, answer)
-    SELECT k.user_id, k.key, k.fingerprint,
-           CASE WHEN k.last > 0 THEN ($33::bigint[])[k.first:k.last] END
+    SELECT user_id, key, fingerprint, CASE WHEN last > 0 THEN ($33::bigint[])[first:last] END
     FROM unnest($28::bigint[], $29::text[], $30::text[], $31::bigint[], $32::bigint[])
          AS k(user_id, key, fingerprint, first, last)
     RETURNING user_id

@@ -1,8 +1,8 @@
 //! `POST /changes`: many changes in one request.
 //!
-//! - [`each`]: every change is decided for itself.
-//! - [`all`]: everything or nothing.
-//! - [`stream`]: any number of changes, each decided for itself.
+//! - `each`: every change is decided for itself.
+//! - `all`: everything or nothing.
+//! - `stream`: any number of changes, each decided for itself.
 //!
 //! The changes always go through the lanes of `batched`, whichever approach is the default.
 
