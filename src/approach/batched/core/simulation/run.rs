@@ -1,6 +1,6 @@
 //! One run: plays a story to its end and records every answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::super::{Answer, Core, Response, Step, Time};
@@ -77,6 +77,8 @@ struct Run<'a> {
     world: World,
     /// The holder of each key's lock, followed by the callers that wait for it.
     key_locks: BTreeMap<(i64, String), VecDeque<Caller>>,
+    /// Callers that share their lock with the caller right behind them.
+    sharing: BTreeSet<Caller>,
     /// Statements of lost sessions that the database still carries out.
     late: Vec<(Time, Statement)>,
     requests: usize,
@@ -95,6 +97,7 @@ pub(super) fn play(story: &Story, bug: Option<Bug>) -> Played {
         asked: Vec::new(),
         world,
         key_locks: BTreeMap::new(),
+        sharing: BTreeSet::new(),
         late: Vec::new(),
         requests: 0,
     };
@@ -162,21 +165,48 @@ impl Run<'_> {
 
     fn happen(&mut self, at: Time, event: &Event) {
         match event {
-            Event::Ask(ask) => {
-                let caller = self.asked.len();
-                self.asked.push(Asked { ask: ask.clone(), called: at, answers: Vec::new() });
-                let Some(key) = &ask.key else { return self.queue.push_back(caller) };
-                let lock = self.key_locks.entry((ask.user, key.clone())).or_default();
-                lock.push_back(caller);
-                if lock.len() == 1 || self.bug == Some(Bug::EntersWithoutKeyLock) {
-                    self.queue.push_back(caller);
-                }
-            }
+            Event::Ask(ask) => self.ask(at, ask, false),
+            Event::Twice(ask) => self.ask(at, ask, true),
             Event::Other(ask) => self.world.other(ask, at),
             Event::Hold { user, time } => self.world.hold(*user, at + *time),
             Event::LockTable { time } => self.world.lock_table(at + *time),
             Event::Busy { user, time } => self.world.keep_busy(*user, at, at + *time),
         }
+    }
+
+    fn ask(&mut self, at: Time, ask: &Ask, twice: bool) {
+        let caller = self.asked.len();
+        for _ in 0..=usize::from(twice) {
+            self.asked.push(Asked { ask: ask.clone(), called: at, answers: Vec::new() });
+        }
+        if twice {
+            self.sharing.insert(caller);
+        }
+        let Some(key) = &ask.key else { return self.queue.push_back(caller) };
+        let lock = self.key_locks.entry((ask.user, key.clone())).or_default();
+        lock.push_back(caller);
+        if lock.len() == 1 || self.bug == Some(Bug::EntersWithoutKeyLock) {
+            self.enter(caller);
+        }
+    }
+
+    /// A caller enters the lane, with the one that shares its lock.
+    fn enter(&mut self, caller: Caller) {
+        self.queue.push_back(caller);
+        if self.sharing.contains(&caller) {
+            self.queue.push_back(caller + 1);
+        }
+    }
+
+    /// The caller that holds the lock for this one, if both are answered.
+    fn releases(&self, caller: Caller) -> Option<Caller> {
+        let first = match caller.checked_sub(1) {
+            Some(before) if self.sharing.contains(&before) => before,
+            _ => caller,
+        };
+        let last = first + usize::from(self.sharing.contains(&first));
+        let is_answered = |caller: Caller| !self.asked[caller].answers.is_empty();
+        (is_answered(first) && is_answered(last)).then_some(first)
     }
 
     /// The callers that wait for the lock of their key, with their deadlines.
@@ -192,7 +222,10 @@ impl Run<'_> {
             for lock in self.key_locks.values_mut() {
                 lock.retain(|waiting| *waiting != caller);
             }
-            self.asked[caller].answers.push((now, Err(ChangeError::KeyInProgress)));
+            let last = caller + usize::from(self.sharing.contains(&caller));
+            for asked in &mut self.asked[caller..=last] {
+                asked.answers.push((now, Err(ChangeError::KeyInProgress)));
+            }
         }
     }
 
@@ -209,12 +242,11 @@ impl Run<'_> {
             answers.push((self.now, answer));
             let Some(key) = &ask.key else { continue };
             let name = (ask.user, key.clone());
+            let Some(holder) = self.releases(caller) else { continue };
             let Some(lock) = self.key_locks.get_mut(&name) else { continue };
-            lock.retain(|holder| *holder != caller);
-            match lock.front() {
-                Some(next) if self.bug != Some(Bug::EntersWithoutKeyLock) => {
-                    self.queue.push_back(*next);
-                }
+            lock.retain(|waiting| *waiting != holder);
+            match lock.front().copied() {
+                Some(next) if self.bug != Some(Bug::EntersWithoutKeyLock) => self.enter(next),
                 Some(_) => {}
                 None => drop(self.key_locks.remove(&name)),
             }

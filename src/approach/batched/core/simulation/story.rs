@@ -36,6 +36,8 @@ pub(super) struct Ask {
 pub(super) enum Event {
     /// A client sends a change to the lane.
     Ask(Ask),
+    /// A client sends a change with a key twice in one request, so both share the key's lock.
+    Twice(Ask),
     /// Another instance applies a change, where it is affordable and the row is free.
     Other(Ask),
     /// Another session locks a user's row and does nothing.
@@ -119,7 +121,7 @@ impl Story {
         self.events.iter().any(|(_, event)| match event {
             Event::Hold { user: held, .. } | Event::Busy { user: held, .. } => *held == user,
             Event::LockTable { .. } => true,
-            Event::Ask(_) | Event::Other(_) => false,
+            Event::Ask(_) | Event::Twice(_) | Event::Other(_) => false,
         })
     }
 
@@ -179,6 +181,10 @@ impl Author<'_> {
                 Event::LockTable { time: millis(self.random.u64(50..9_000)) }
             }
             2 | 3 => Event::Other(self.ask()),
+            4 => match self.ask() {
+                ask if ask.key.is_some() => Event::Twice(ask),
+                ask => Event::Ask(ask),
+            },
             _ => Event::Ask(self.ask()),
         }
     }
