@@ -4,94 +4,20 @@
 //! work: an [`Engine`] decides what to send to the database, sends it, and decides on the answers.
 
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
-use futures_util::FutureExt;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
-use super::dispatch::{Delivery, DispatcherId, Dispatchers, Outbox};
-use super::gather::Slot;
+use super::dispatch::{DispatcherId, Dispatchers};
+use super::engine::Arrival;
+use super::serving::{Arrivals, supervise};
 use crate::ledger::ChangeError;
 use crate::metrics::LaneCounters;
 use crate::store::session::Connector;
 
-/// The pause after a panic, since its cause may still be there.
-const RESTART_PAUSE: Duration = Duration::from_millis(100);
-
-/// Time since a lane was started.
-pub(crate) type Time = Duration;
-
-/// What a lane does next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Send a request. `accepted` pieces of work left the queue for it; none where it continues an
-    /// earlier batch.
-    Send {
-        /// How many.
-        accepted: usize,
-    },
-    /// Wait until work arrives or this time has come.
-    Wait {
-        /// None: until work arrives.
-        until: Option<Time>,
-    },
-}
-
-/// What serves the work of a lane.
-pub(crate) trait Engine: Sized + Send + 'static {
-    /// What waits in the queue.
-    type Work: Send + 'static;
-    /// The answer to each piece of it.
-    type Answer: Send + Sync + 'static;
-
-    /// An engine with a session of its own. At most `parked_max` pieces of work may wait in it apart
-    /// from the batches.
-    fn new(connector: Connector, parked_max: usize) -> Self;
-
-    /// Takes work from the queue, for the next batch.
-    fn arrive(&mut self, work: Self::Work, caller: Caller<Self::Answer>);
-
-    /// How much more the next batch can take.
-    fn room(&self) -> usize;
-
-    /// How much waits for the next batch.
-    fn arrived(&self) -> usize;
-
-    /// Makes it wait for nothing any more.
-    fn stop(&mut self);
-
-    /// The next step. [`serve`](Self::serve) must follow a [`Step::Send`].
-    fn next(&mut self, now: Time) -> Step;
-
-    /// Sends the request of the last [`Step::Send`], and decides on its result. The lane was started at
-    /// that moment.
-    fn serve(&mut self, started: Instant) -> impl Future<Output = ()> + Send;
-
-    /// The new answers since the last call. Each caller is answered once.
-    fn take_answers(&mut self) -> impl Iterator<Item = (Caller<Self::Answer>, Self::Answer)>;
-
-    /// How much work was sent again since the last call.
-    fn take_retries(&mut self) -> u64;
-}
-
-/// The receiver of an answer.
-pub(crate) enum Caller<A> {
-    /// A request with one piece of work.
-    One {
-        /// Its task.
-        to: oneshot::Sender<A>,
-        /// The dispatcher of its thread.
-        dispatcher: DispatcherId,
-    },
-    /// A request with many pieces of work.
-    Part(Slot<A>),
-    /// A stream of work, which has waited for its place.
-    Streamed(Slot<A>),
-}
+pub(crate) use super::engine::{Caller, Engine, Step, Time};
 
 /// The sending side of a lane's queue.
 pub(crate) struct Lane<E: Engine> {
@@ -111,9 +37,6 @@ impl<E: Engine> Places<'_, E> {
         self.0.next().expect("as many places as there is work").send((work, caller));
     }
 }
-
-/// Work on its way into a lane.
-type Arrival<E> = (<E as Engine>::Work, Caller<<E as Engine>::Answer>);
 
 impl<E: Engine> Lane<E> {
     /// How much waits for a batch.
@@ -225,165 +148,4 @@ pub(crate) fn start<E: Engine>(
     let arrivals = Arrivals { queued, streams: Arc::clone(&streams) };
     let task = tokio::spawn(supervise::<E>(connector, dispatchers, arrivals, stopped, counters));
     (Lane { queue, streams }, Running { stop, task })
-}
-
-/// Starts the lane again after a panic, which drops the callers of the work that it had taken.
-async fn supervise<E: Engine>(
-    connector: Connector,
-    dispatchers: Arc<Dispatchers<E::Answer>>,
-    arrivals: Arrivals<E>,
-    stopped: watch::Receiver<bool>,
-    counters: LaneCounters,
-) {
-    let queue = Arc::new(Mutex::new(arrivals));
-    loop {
-        let serving = {
-            let (connector, dispatchers) = (connector.clone(), Arc::clone(&dispatchers));
-            let (queue, stopped) = (Arc::clone(&queue), stopped.clone());
-            let counters = counters.clone();
-            async move {
-                let mut arrivals = queue.lock().await;
-                // As much may wait apart as may be queued.
-                let engine = E::new(connector, arrivals.queued.max_capacity());
-                Serving::new(engine, &dispatchers, &mut arrivals, &counters).run(stopped).await;
-            }
-        };
-        // Without it, aborting this task would leave the inner one running.
-        let mut serving = AbortOnDrop(tokio::spawn(serving));
-        match (&mut serving.0).await {
-            Ok(()) => return,
-            Err(panic) => error!(%panic, "a lane panicked and is started again"),
-        }
-        sleep(RESTART_PAUSE).await;
-    }
-}
-
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The receiving side of a lane's queue.
-struct Arrivals<E: Engine> {
-    queued: mpsc::Receiver<Arrival<E>>,
-    streams: Arc<Semaphore>,
-}
-
-/// Connects the engine with the queue.
-struct Serving<'a, E: Engine> {
-    engine: E,
-    started: Instant,
-    dispatchers: &'a Dispatchers<E::Answer>,
-    outbox: Outbox<E::Answer>,
-    queued: &'a mut mpsc::Receiver<Arrival<E>>,
-    streams: &'a Semaphore,
-    /// Received from the queue, on the way to the engine.
-    arrivals: Vec<Arrival<E>>,
-    counters: &'a LaneCounters,
-}
-
-impl<'a, E: Engine> Serving<'a, E> {
-    fn new(
-        engine: E,
-        dispatchers: &'a Dispatchers<E::Answer>,
-        Arrivals { queued, streams }: &'a mut Arrivals<E>,
-        counters: &'a LaneCounters,
-    ) -> Self {
-        let (started, outbox, arrivals) = (Instant::now(), Outbox::default(), Vec::new());
-        Self { engine, started, dispatchers, outbox, queued, streams, arrivals, counters }
-    }
-
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        loop {
-            self.accept_all_queued();
-            match self.engine.next(self.started.elapsed()) {
-                Step::Send { accepted } => {
-                    self.observe(accepted);
-                    self.serve().await;
-                }
-                Step::Wait { until: None } if self.queued.is_closed() && self.queued.is_empty() => {
-                    return;
-                }
-                Step::Wait { until } => self.wait(until, &mut stopped).await,
-            }
-        }
-    }
-
-    /// Passes queued work to the engine, for the next batch.
-    fn accept_all_queued(&mut self) {
-        let before = self.engine.arrived();
-        self.accept_queued();
-        let arrived = self.engine.arrived();
-        if arrived > before.max(1) {
-            // Yields the processor once. On busy processors, requests that have arrived are still
-            // being read, and a fuller batch makes each change cheaper. A lone change does not wait.
-            thread::yield_now();
-            self.accept_queued();
-        }
-    }
-
-    fn accept_queued(&mut self) {
-        let room = self.engine.room();
-        if room > 0 {
-            // Each `try_recv` would lock the queue once.
-            let _ = self.queued.recv_many(&mut self.arrivals, room).now_or_never();
-            self.arrive();
-        }
-    }
-
-    fn arrive(&mut self) {
-        let is_streamed = |(_, caller): &&Arrival<E>| matches!(caller, Caller::Streamed(_));
-        self.streams.add_permits(self.arrivals.iter().filter(is_streamed).count());
-        for (work, caller) in self.arrivals.drain(..) {
-            self.engine.arrive(work, caller);
-        }
-    }
-
-    async fn wait(&mut self, until: Option<Duration>, stopped: &mut watch::Receiver<bool>) {
-        // What timed out is answered before the wait.
-        self.deliver();
-        let at = until.map(|until| self.started + until);
-        let room = self.engine.room();
-        tokio::select! {
-            biased;
-            _ = self.queued.recv_many(&mut self.arrivals, room),
-                if !self.queued.is_closed() || !self.queued.is_empty() => self.arrive(),
-            // A closed queue still yields its content.
-            _ = stopped.wait_for(|stopped| *stopped), if !self.queued.is_closed() => {
-                self.queued.close();
-                self.streams.close();
-                self.engine.stop();
-            }
-            () = sleep_until(at.unwrap_or(self.started)), if at.is_some() => {}
-        }
-    }
-
-    async fn serve(&mut self) {
-        // What timed out is answered before the next request, which may take long.
-        self.deliver();
-        self.engine.serve(self.started).await;
-        self.counters.retries.inc_by(self.engine.take_retries());
-        self.deliver();
-    }
-
-    fn deliver(&mut self) {
-        for (caller, answer) in self.engine.take_answers() {
-            match caller {
-                Caller::One { to, dispatcher } => {
-                    self.outbox.push(dispatcher, Delivery { to, answer });
-                }
-                Caller::Part(slot) | Caller::Streamed(slot) => slot.fill(answer),
-            }
-        }
-        self.outbox.flush(self.dispatchers);
-    }
-
-    fn observe(&self, accepted: usize) {
-        if accepted > 0 {
-            self.counters.batches.observe(f64::from(u32::try_from(accepted).unwrap_or(u32::MAX)));
-        }
-    }
 }

@@ -1,0 +1,180 @@
+//! The task of a lane: takes what has queued up, and serves it batch by batch.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::error;
+
+use super::dispatch::{Delivery, Dispatchers, Outbox};
+use super::engine::{Arrival, Caller, Engine, Step};
+use crate::metrics::LaneCounters;
+use crate::store::session::Connector;
+
+/// The pause after a panic, since its cause may still be there.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// Starts the lane again after a panic, which drops the callers of the work that it had taken.
+pub(super) async fn supervise<E: Engine>(
+    connector: Connector,
+    dispatchers: Arc<Dispatchers<E::Answer>>,
+    arrivals: Arrivals<E>,
+    stopped: watch::Receiver<bool>,
+    counters: LaneCounters,
+) {
+    let queue = Arc::new(Mutex::new(arrivals));
+    loop {
+        let serving = {
+            let (connector, dispatchers) = (connector.clone(), Arc::clone(&dispatchers));
+            let (queue, stopped) = (Arc::clone(&queue), stopped.clone());
+            let counters = counters.clone();
+            async move {
+                let mut arrivals = queue.lock().await;
+                // As much may wait apart as may be queued.
+                let engine = E::new(connector, arrivals.queued.max_capacity());
+                Serving::new(engine, &dispatchers, &mut arrivals, &counters).run(stopped).await;
+            }
+        };
+        // Without it, aborting this task would leave the inner one running.
+        let mut serving = AbortOnDrop(tokio::spawn(serving));
+        match (&mut serving.0).await {
+            Ok(()) => return,
+            Err(panic) => error!(%panic, "a lane panicked and is started again"),
+        }
+        sleep(RESTART_PAUSE).await;
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The receiving side of a lane's queue.
+pub(super) struct Arrivals<E: Engine> {
+    pub(super) queued: mpsc::Receiver<Arrival<E>>,
+    pub(super) streams: Arc<Semaphore>,
+}
+
+/// Connects the engine with the queue.
+struct Serving<'a, E: Engine> {
+    engine: E,
+    started: Instant,
+    dispatchers: &'a Dispatchers<E::Answer>,
+    outbox: Outbox<E::Answer>,
+    queued: &'a mut mpsc::Receiver<Arrival<E>>,
+    streams: &'a Semaphore,
+    /// Received from the queue, on the way to the engine.
+    arrivals: Vec<Arrival<E>>,
+    counters: &'a LaneCounters,
+}
+
+impl<'a, E: Engine> Serving<'a, E> {
+    fn new(
+        engine: E,
+        dispatchers: &'a Dispatchers<E::Answer>,
+        Arrivals { queued, streams }: &'a mut Arrivals<E>,
+        counters: &'a LaneCounters,
+    ) -> Self {
+        let (started, outbox, arrivals) = (Instant::now(), Outbox::default(), Vec::new());
+        Self { engine, started, dispatchers, outbox, queued, streams, arrivals, counters }
+    }
+
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        loop {
+            self.accept_all_queued();
+            match self.engine.next(self.started.elapsed()) {
+                Step::Send { accepted } => {
+                    self.observe(accepted);
+                    self.serve().await;
+                }
+                Step::Wait { until: None } if self.queued.is_closed() && self.queued.is_empty() => {
+                    return;
+                }
+                Step::Wait { until } => self.wait(until, &mut stopped).await,
+            }
+        }
+    }
+
+    /// Passes queued work to the engine, for the next batch.
+    fn accept_all_queued(&mut self) {
+        let before = self.engine.arrived();
+        self.accept_queued();
+        let arrived = self.engine.arrived();
+        if arrived > before.max(1) {
+            // Yields the processor once. On busy processors, requests that have arrived are still
+            // being read, and a fuller batch makes each change cheaper. A lone change does not wait.
+            thread::yield_now();
+            self.accept_queued();
+        }
+    }
+
+    fn accept_queued(&mut self) {
+        let room = self.engine.room();
+        if room > 0 {
+            // Each `try_recv` would lock the queue once.
+            let _ = self.queued.recv_many(&mut self.arrivals, room).now_or_never();
+            self.arrive();
+        }
+    }
+
+    fn arrive(&mut self) {
+        let is_streamed = |(_, caller): &&Arrival<E>| matches!(caller, Caller::Streamed(_));
+        self.streams.add_permits(self.arrivals.iter().filter(is_streamed).count());
+        for (work, caller) in self.arrivals.drain(..) {
+            self.engine.arrive(work, caller);
+        }
+    }
+
+    async fn wait(&mut self, until: Option<Duration>, stopped: &mut watch::Receiver<bool>) {
+        // What timed out is answered before the wait.
+        self.deliver();
+        let at = until.map(|until| self.started + until);
+        let room = self.engine.room();
+        tokio::select! {
+            biased;
+            _ = self.queued.recv_many(&mut self.arrivals, room),
+                if !self.queued.is_closed() || !self.queued.is_empty() => self.arrive(),
+            // A closed queue still yields its content.
+            _ = stopped.wait_for(|stopped| *stopped), if !self.queued.is_closed() => {
+                self.queued.close();
+                self.streams.close();
+                self.engine.stop();
+            }
+            () = sleep_until(at.unwrap_or(self.started)), if at.is_some() => {}
+        }
+    }
+
+    async fn serve(&mut self) {
+        // What timed out is answered before the next request, which may take long.
+        self.deliver();
+        self.engine.serve(self.started).await;
+        self.counters.retries.inc_by(self.engine.take_retries());
+        self.deliver();
+    }
+
+    fn deliver(&mut self) {
+        for (caller, answer) in self.engine.take_answers() {
+            match caller {
+                Caller::One { to, dispatcher } => {
+                    self.outbox.push(dispatcher, Delivery { to, answer });
+                }
+                Caller::Part(slot) | Caller::Streamed(slot) => slot.fill(answer),
+            }
+        }
+        self.outbox.flush(self.dispatchers);
+    }
+
+    fn observe(&self, accepted: usize) {
+        if accepted > 0 {
+            self.counters.batches.observe(f64::from(u32::try_from(accepted).unwrap_or(u32::MAX)));
+        }
+    }
+}
