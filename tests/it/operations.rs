@@ -9,6 +9,7 @@ mod transfers;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::faults::lock_row;
 use crate::service::{Answer, TestService, read};
 
 /// A `POST`, with a key or without one. Returns also whether the answer is a replay.
@@ -47,17 +48,16 @@ async fn release(service: &TestService, user: i64, hold: i64) -> Answer {
     post(service, &format!("/users/{user}/holds/{hold}/release"), json!({}), None).await.0
 }
 
+const LET_EXPIRE: &str = "\
+    UPDATE holds SET expires_at = created_at + interval '1 microsecond' \
+    WHERE user_id = $1 AND hold = $2 AND state = 'open'";
+
 /// Puts the end of an open hold's time right behind its beginning. Returns whether it was open.
 async fn let_expire(service: &TestService, user: i64, hold: i64) -> bool {
-    let done = sqlx::query(
-        "UPDATE holds SET expires_at = created_at + interval '1 microsecond' \
-         WHERE user_id = $1 AND hold = $2 AND state = 'open'",
-    )
-    .bind(user)
-    .bind(hold)
-    .execute(&service.pool)
-    .await
-    .unwrap();
+    // As everybody else who changes a hold, so that no operation decides on the time before.
+    let mut lock = lock_row(service, user).await;
+    let done = sqlx::query(LET_EXPIRE).bind(user).bind(hold).execute(&mut *lock).await.unwrap();
+    lock.commit().await.unwrap();
     done.rows_affected() == 1
 }
 

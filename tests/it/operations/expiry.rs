@@ -8,7 +8,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{capture, entries, funds, let_expire, post, release, reserve, state, transfer};
+use super::{
+    LET_EXPIRE, capture, entries, funds, let_expire, post, release, reserve, state, transfer,
+};
 use crate::faults::{lock_row, until};
 use crate::service::{
     TestService, balance_body, error_body, insufficient, stop_both, two_instances,
@@ -119,7 +121,7 @@ async fn a_user_with_more_expired_holds_than_one_commit_releases_gets_them_all()
                  SELECT $1, 1 + n, 'hold', -1, 1, 1200 - n, n, u.changed_at, 1 + n \
                  FROM generate_series(1, 1200) AS n, users u WHERE u.id = $1) \
              INSERT INTO holds (user_id, hold, amount, captured, state, created_at, expires_at) \
-             SELECT $1, 1 + n, 1, 0, 'open', u.changed_at, u.changed_at \
+             SELECT $1, 1 + n, 1, 0, 'open', u.changed_at, u.changed_at + interval '1 microsecond' \
              FROM generate_series(1, 1200) AS n, users u WHERE u.id = $1",
         )
         .bind(user)
@@ -138,11 +140,11 @@ async fn the_sweep_releases_what_nobody_asks_for_and_no_locked_row_stops_it() {
     let (held, free) = (service.user_with(10).await, service.user_with(10).await);
     let (first, second) = (reserve(&service, held, 10).await, reserve(&service, free, 10).await);
     let lock = lock_row(&service, held).await;
-    assert!(let_expire(&service, held, first).await);
+    sqlx::query(LET_EXPIRE).bind(held).bind(first).execute(&service.pool).await.unwrap();
     assert!(let_expire(&service, free, second).await);
     until("the sweep comes", async || state(&service, free, second).await == "expired").await;
     assert_eq!(state(&service, held, first).await, "open");
-    lock.rollback().await.unwrap();
+    lock.commit().await.unwrap();
     until("the sweep comes back", async || state(&service, held, first).await == "expired").await;
     assert_eq!(funds(&service, held).await, (10, 0));
     service.stop().await;
