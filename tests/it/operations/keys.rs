@@ -92,6 +92,11 @@ fn request(operation: usize, user: i64, merchant: i64, hold: i64) -> (String, Va
         2 => {
             (format!("/users/{user}/holds/{hold}/capture"), json!({ "amount": 1, "to": merchant }))
         }
+        3 => {
+            let paid = json!({ "userId": user, "amount": -1 });
+            let got = json!({ "userId": merchant, "amount": 1 });
+            ("/changes".into(), json!({ "mode": "all", "changes": [paid, got] }))
+        }
         _ => (format!("/users/{user}/holds/{hold}/release"), json!({})),
     }
 }
@@ -107,10 +112,11 @@ async fn of_ten_copies_of_each_operation_one_takes_effect_and_all_get_its_answer
         users.push(instances[0].user_with(10_000).await);
     }
     let mut requests = Vec::new();
-    for number in 0..4 * KEYS {
+    for number in 0..5 * KEYS {
         let user = users[number % users.len()];
-        let hold = if number % 4 > 1 { reserve(&instances[0], user, 5).await } else { 0 };
-        requests.push((user, request(number % 4, user, merchant, hold), format!("k{number}")));
+        let needs_hold = matches!(number % 5, 2 | 4);
+        let hold = if needs_hold { reserve(&instances[0], user, 5).await } else { 0 };
+        requests.push((user, request(number % 5, user, merchant, hold), format!("k{number}")));
     }
     let requests = Arc::new(requests);
     let mut before: Option<HashMap<usize, Answer>> = None;
@@ -133,7 +139,8 @@ async fn of_ten_copies_of_each_operation_one_takes_effect_and_all_get_its_answer
         instances = two_instances(Some(database)).await;
     }
     let (paid, _) = funds(&instances[0], merchant).await;
-    assert_eq!(paid, i64::try_from(3 * KEYS).unwrap());
+    // Of a transfer, of a capture, and of a bulk.
+    assert_eq!(paid, i64::try_from(2 * KEYS + KEYS + KEYS).unwrap());
     stop_both(instances).await;
 }
 
