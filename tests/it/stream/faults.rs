@@ -260,7 +260,8 @@ async fn the_memory_of_a_stream_is_bounded() {
             () = sending => {}
             () = reading => {}
         }
-        let grown = service.memory_kb_max() - begin;
+        // The kernel's figures are approximate.
+        let grown = service.memory_kb_max().saturating_sub(begin);
         assert!(grown < 24_000, "{grown} kB for {:?}", &part[..part.len().min(60)]);
     }
     drop(service);
