@@ -39,9 +39,10 @@ async fn read_balances(results: &mut Results, balances: std::ops::Range<i64>) {
 async fn an_aborted_upload_leaves_exactly_what_was_answered() {
     let service = TestService::start().await;
     let StreamClient { sender, mut results } = open(&service).await;
-    let (sender, ()) =
+    let (mut sender, ()) =
         tokio::join!(send_on(sender, 1, 30_000), read_balances(&mut results, 10_001..30_001));
-    // The client ends its sending in the middle of the body, and still reads.
+    // The client ends its sending in the middle of the body, and of a line, and still reads.
+    sender.send(line(1, 1).trim_end()).await;
     drop(sender);
     let mut rest = results.rest().await;
     let broken = failed(400, "The request body could not be read");
