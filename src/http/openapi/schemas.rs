@@ -38,8 +38,8 @@ pub struct Bulk {
     /// `each`, the default: every change is decided for itself. `all`: everything or nothing.
     #[schema(pattern = "^(each|all)$")]
     pub mode: Option<String>,
-    /// The changes of one user are decided in this order.
-    #[schema(min_items = 1, max_items = 1_000)]
+    /// Up to 1,000; more are a 413. The changes of one user are decided in this order.
+    #[schema(min_items = 1)]
     pub changes: Vec<ItemOfBulk>,
 }
 
