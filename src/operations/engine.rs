@@ -4,11 +4,11 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, timeout};
 
 use super::core::{Answer, Core, Request, Response};
-use super::transaction::{Batch, Locking, SESSION};
+use super::transaction::{Batch, Locking};
 use crate::ledger::{Operation, UserId};
 use crate::queue::lane::{Caller, Engine, Step, Time};
 use crate::store::error::Failure;
-use crate::store::own_session::OwnSession;
+use crate::store::own_session::{self, OwnSession};
 use crate::store::session::{Connector, SessionLimits};
 use crate::store::{held, hold_expiry};
 
@@ -27,7 +27,7 @@ impl Engine for OperationEngine {
     type Answer = Answer;
 
     fn new(connector: Connector, parked_max: usize) -> Self {
-        let session = OwnSession::new(connector, SESSION);
+        let session = OwnSession::new(connector, own_session::OF_BATCHES);
         Self { core: Core::new(parked_max), session, locking: Locking::default() }
     }
 

@@ -21,18 +21,6 @@ use crate::store::error::{Failure, sqlstate};
 use crate::store::keys::Stored;
 use crate::store::posting::{self, HoldRow, HoldState, UserRow};
 
-/// Session settings. The planner must use the indexes: it cannot know how few rows a batch needs. The
-/// plan is generic and made once, except where the tables are sharded: a cluster rejects a generic plan.
-pub(super) const SESSION: &str = r"
-SELECT set_config('plan_cache_mode',
-           CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
-               THEN 'auto' ELSE 'force_generic_plan' END, false),
-       set_config('enable_seqscan', 'off', false),
-       set_config('enable_bitmapscan', 'off', false),
-       set_config('enable_hashjoin', 'off', false),
-       set_config('enable_mergejoin', 'off', false),
-       set_config('jit', 'off', false)";
-
 /// How the rows of several users can be locked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Locking {

@@ -18,6 +18,20 @@ const PLANS_AGE_MAX: Duration = Duration::from_secs(1);
 /// How long discarding the plans may take. It costs the server nothing, so a slower session is closed.
 const DISCARD_MAX: Duration = Duration::from_secs(1);
 
+/// Settings for sessions that serve batches. They keep the planner from scans and hashes where it should
+/// use an index: it cannot know how few rows a batch needs, and rows must be locked in the order of the
+/// arrays, which is by user. A plan is generic and made once, except where the tables are sharded: a
+/// cluster rejects a generic plan.
+pub const OF_BATCHES: &str = r"
+SELECT set_config('plan_cache_mode',
+           CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
+               THEN 'auto' ELSE 'force_generic_plan' END, false),
+       set_config('enable_seqscan', 'off', false),
+       set_config('enable_bitmapscan', 'off', false),
+       set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false),
+       set_config('jit', 'off', false)";
+
 /// A session that is opened on demand.
 pub struct OwnSession {
     connector: Connector,

@@ -12,7 +12,7 @@ use crate::approach::guarded_update;
 use crate::ledger::{Change, UserId};
 use crate::queue::lane::{Caller, Engine, Step, Time};
 use crate::store::error::Failure;
-use crate::store::own_session::OwnSession;
+use crate::store::own_session::{self, OwnSession};
 use crate::store::session::{Connector, SessionLimits};
 use crate::store::{held, hold_expiry};
 
@@ -30,7 +30,7 @@ impl Engine for ChangeEngine {
     type Answer = Answer;
 
     fn new(connector: Connector, parked_max: usize) -> Self {
-        let session = OwnSession::new(connector, statement::SESSION);
+        let session = OwnSession::new(connector, own_session::OF_BATCHES);
         Self { core: Core::new(parked_max), session }
     }
 

@@ -47,19 +47,6 @@ pub(super) enum Reply {
     Replayed { user: i64, key: String, stored: Stored },
 }
 
-/// Session settings. They keep the planner from scans and hashes where it should use an index: rows
-/// must be locked in the order of the arrays, which is by user. The plan is generic and made once,
-/// except where the tables are sharded: a cluster rejects a generic plan.
-pub(super) const SESSION: &str = r"
-SELECT set_config('plan_cache_mode',
-           CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
-               THEN 'auto' ELSE 'force_generic_plan' END, false),
-       set_config('enable_seqscan', 'off', false),
-       set_config('enable_bitmapscan', 'off', false),
-       set_config('enable_hashjoin', 'off', false),
-       set_config('enable_mergejoin', 'off', false),
-       set_config('jit', 'off', false)";
-
 const WITHOUT_TEXTS: &str = r"
 WITH applied AS (
     UPDATE users u
