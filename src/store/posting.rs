@@ -159,6 +159,9 @@ impl Posting<'_> {
 /// position of its own. A moment is a number of microseconds: a timestamp plus that number of them is
 /// exact, since PostgreSQL counts in microseconds itself.
 ///
+/// The states of resolved holds are cast as an array. A cluster that shards the tables refuses such a cast
+/// of a column in an update, since a cast to an enum is not immutable.
+///
 /// The inserts return a column that nobody reads; see [`keys`](super::keys) for the reason.
 const WRITE: &str = r"
 WITH applied AS (
@@ -193,9 +196,9 @@ WITH applied AS (
     RETURNING user_id
 ), resolved AS (
     UPDATE holds h
-    SET state = r.state::hold_state, captured = r.captured,
+    SET state = r.state, captured = r.captured,
         resolved_at = timestamptz 'epoch' + $1::bigint * interval '1 microsecond'
-    FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::text[])
+    FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::text[]::hold_state[])
          AS r(user_id, hold, captured, state)
     WHERE h.user_id = r.user_id AND h.hold = r.hold AND h.state = 'open'
     RETURNING h.user_id
