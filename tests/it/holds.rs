@@ -122,7 +122,7 @@ async fn plant_many(service: &TestService) {
                  SELECT id, 0, 200, 200000, now() FROM unnest(ARRAY[101, 102]) AS id; \
              INSERT INTO holds (user_id, hold, amount, captured, state, created_at, expires_at) \
                  SELECT id, n, 1, 0, CASE WHEN n % 1000 = 0 THEN 'open' WHEN n = 1 THEN 'expired' \
-                     ELSE 'released' END::hold_state, now(), now() \
+                     ELSE 'released' END::hold_state, now(), now() + interval '7 days' \
                  FROM unnest(ARRAY[101, 102]) AS id, generate_series(1, 200000) AS n; \
              ANALYZE",
         ))
