@@ -103,7 +103,7 @@ impl<A: Pooled> OnPool<A> {
     /// `None`: the change has to be attempted again.
     async fn release_expired_holds(&self, user: UserId) -> Result<Option<Outcome>, Failure> {
         let releasing = self.store.changes().perform(Some(user), move |connection| {
-            Box::pin(hold_expiry::release(connection, user))
+            Box::pin(hold_expiry::release(connection, user, None))
         });
         match releasing.await {
             Ok(_) => Ok(None),

@@ -23,7 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::decide::Decided;
-use crate::ledger::{ChangeError, Operation, OperationDecision, Outcome, UserId};
+use crate::ledger::{ChangeError, Operation, OperationDecision, Outcome, Timestamp, UserId};
 use crate::queue::lane::{Step, Time};
 use crate::store::error::Failure;
 use crate::store::held::{PROBE_FIRST, PROBE_INTERVAL, PROBE_ROWS_MAX, Probed, WAIT_MAX};
@@ -35,6 +35,9 @@ pub(super) const OPERATIONS_MAX: usize = 1_024;
 /// The most rows that a batch may need, where atomic bulks are in it.
 const ROWS_MAX: usize = 4_096;
 
+/// The most users whose expired holds are released in one request, in a commit each.
+const RELEASES_MAX: usize = 16;
+
 /// How often a whole job is sent again before it is halved.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -45,8 +48,8 @@ pub(super) type Answer = Result<Outcome<OperationDecision>, ChangeError>;
 pub(super) enum Request<'a> {
     /// Decide these in order. `is_patient`: wait longer for the rows.
     Batch { operations: Vec<&'a Operation>, is_patient: bool },
-    /// Release the expired holds of these users.
-    ReleaseHolds(&'a [UserId]),
+    /// Release the holds of these users that have expired at this stamp.
+    ReleaseHolds { users: &'a [UserId], at: Timestamp },
     /// Which of these rows are locked?
     Probe(&'a [UserId]),
 }
@@ -102,8 +105,8 @@ struct Job<C> {
     probes: u32,
     /// Waits longer for the rows.
     is_patient: bool,
-    /// Users whose expired holds have to be released first.
-    releases: Vec<UserId>,
+    /// Users whose expired holds have to be released first, and the stamp at which they have expired.
+    releases: Option<(Vec<UserId>, Timestamp)>,
 }
 
 /// What was sent to the database.
@@ -195,10 +198,12 @@ impl<C> Core<C> {
     pub(super) fn request(&self) -> Option<Request<'_>> {
         Some(match self.sent.as_ref()? {
             Task::Probe { users, .. } => Request::Probe(users),
-            Task::Job(job) if !job.releases.is_empty() => Request::ReleaseHolds(&job.releases),
-            Task::Job(job) => Request::Batch {
-                operations: job.waiting.iter().map(|one| &one.operation).collect(),
-                is_patient: job.is_patient,
+            Task::Job(job) => match &job.releases {
+                Some((users, at)) => Request::ReleaseHolds { users, at: *at },
+                None => Request::Batch {
+                    operations: job.waiting.iter().map(|one| &one.operation).collect(),
+                    is_patient: job.is_patient,
+                },
             },
         })
     }
@@ -211,7 +216,10 @@ impl<C> Core<C> {
         match (self.sent.take().expect("a result follows a request"), result) {
             (Task::Job(job), Ok(Response::Batch(decided))) => self.on_batch(now, job, decided),
             (Task::Job(job), Ok(Response::ReleaseHolds)) => {
-                self.push(Job { releases: Vec::new(), ..job });
+                // They alternate with the queue: there may be many rounds.
+                for one in job.waiting {
+                    self.park(now, one, now);
+                }
             }
             (Task::Job(job), Err(failure)) => self.on_failure(now, job, failure),
             (Task::Probe { job: Some(job), .. }, Ok(Response::Probe(rows))) => {
@@ -315,18 +323,19 @@ impl<C> Core<C> {
                 self.held.remove(&user);
             }
         }
-        let (mut left, mut releases) = (Vec::new(), BTreeSet::new());
+        let (mut left, mut releases, mut latest) = (Vec::new(), BTreeSet::new(), None);
         for (one, decided) in job.waiting.into_iter().zip(decided) {
             match decided {
                 Decided::Done(answer) => self.conclude(one, answer),
-                Decided::HoldsExpired(user) => {
-                    releases.insert(user);
+                Decided::HoldsExpired { users, at } => {
+                    releases.extend(users);
+                    latest = Some(at);
                     left.push(one);
                 }
             }
         }
         let mut job = Job::new(left, job.attempts);
-        job.releases = releases.into_iter().collect();
+        job.releases = latest.map(|at| (releases.into_iter().take(RELEASES_MAX).collect(), at));
         // Each round releases holds, but there may be many.
         job.set_deadlines(now);
         self.push(job);
@@ -335,7 +344,7 @@ impl<C> Core<C> {
     fn on_failure(&mut self, now: Time, mut job: Job<C>, failure: Failure) {
         match failure {
             // Only holds were sent. They are released once, however often that is attempted.
-            Failure::Unknown(cause) if !job.releases.is_empty() => {
+            Failure::Unknown(cause) if job.releases.is_some() => {
                 self.send_again(now, job, &ChangeError::NotApplied(cause));
             }
             Failure::Data(error) => self.split(job, |core, one| core.conclude(one, Err(error))),
@@ -410,7 +419,8 @@ impl<C> Core<C> {
         }
         // The top of the stack is sent first.
         for half in [second, job.waiting] {
-            self.push(Job { is_patient: job.is_patient, ..Job::new(half, job.attempts) });
+            let (probes, is_patient) = (job.probes, job.is_patient);
+            self.push(Job { probes, is_patient, ..Job::new(half, job.attempts) });
         }
     }
 
@@ -534,8 +544,13 @@ impl<C> Core<C> {
         let (due, waiting): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.parked).into_iter().partition(is_due);
         self.parked = waiting;
+        let (mut taken, mut rows) = (Vec::new(), 0);
         let mut due = due.into_iter();
-        let taken: Vec<_> = due.by_ref().take(OPERATIONS_MAX).collect();
+        while taken.len() < OPERATIONS_MAX && rows < ROWS_MAX {
+            let Some(one) = due.next() else { break };
+            rows += one.operation.users().count();
+            taken.push(one);
+        }
         for one in due.rev() {
             self.parked.push_front(one);
         }
@@ -559,7 +574,7 @@ impl<C> Core<C> {
 impl<C> Job<C> {
     /// A job that was sent again `attempts` times.
     fn new(waiting: Vec<Waiting<C>>, attempts: u32) -> Self {
-        Self { waiting, attempts, probes: 0, is_patient: false, releases: Vec::new() }
+        Self { waiting, attempts, probes: 0, is_patient: false, releases: None }
     }
 
     fn users(&self) -> BTreeSet<UserId> {

@@ -4,9 +4,11 @@
 //! within a batch works in order: what one user is paid, that user can spend. Since all rows are locked,
 //! the result is the same as if each operation had been a transaction of its own, in this order.
 
+use std::collections::BTreeSet;
+
 use super::books::{Books, Draft, Ledger, Stop};
 use super::{bulk, hold, transfer};
-use crate::ledger::{ChangeError, Operation, OperationDecision, Outcome, UserId};
+use crate::ledger::{ChangeError, Operation, OperationDecision, Outcome, Timestamp, UserId};
 use crate::store::keys;
 use crate::store::posting::{KeyRow, Posting};
 
@@ -15,8 +17,12 @@ use crate::store::posting::{KeyRow, Posting};
 pub(super) enum Decided {
     /// Its answer, once the batch is committed.
     Done(Result<Outcome<OperationDecision>, ChangeError>),
-    /// Nothing was decided: expired holds of this user have to be released first.
-    HoldsExpired(UserId),
+    /// Nothing was decided: expired holds of these users have to be released first.
+    HoldsExpired {
+        users: Vec<UserId>,
+        /// The stamp at which they have expired.
+        at: Timestamp,
+    },
 }
 
 /// Decides all operations in this order. Returns a decision for each, and what to write.
@@ -45,10 +51,15 @@ fn decide_one<'a>(books: &mut Books, ledger: &mut Ledger<'a>, operation: &'a Ope
             decision
         }
         Err(Stop::Refused { user, .. }) if books.with_expired_holds.contains(&user) => {
-            return Decided::HoldsExpired(user);
+            // A bulk may need the money of several users, and would find them one after the other.
+            let users: BTreeSet<UserId> = operation.users().collect();
+            let users = users.intersection(&books.with_expired_holds).copied().collect();
+            return Decided::HoldsExpired { users, at: books.stamp };
         }
         Err(Stop::Refused { at, .. }) => OperationDecision::Refused { at },
-        Err(Stop::HoldsExpired(user)) => return Decided::HoldsExpired(user),
+        Err(Stop::HoldsExpired(user)) => {
+            return Decided::HoldsExpired { users: vec![user], at: books.stamp };
+        }
         Err(Stop::Error(error)) => return Decided::Done(Err(error)),
     };
     if let Some(key) = operation.key() {

@@ -5,7 +5,7 @@ use tokio::time::{Instant, timeout};
 
 use super::core::{Answer, Core, Request, Response};
 use super::transaction::{Batch, Locking};
-use crate::ledger::{Operation, UserId};
+use crate::ledger::{Operation, Timestamp, UserId};
 use crate::queue::lane::{Caller, Engine, Step, Time};
 use crate::store::error::Failure;
 use crate::store::own_session::{self, OwnSession};
@@ -87,7 +87,7 @@ async fn send(
                 let mut batch = Batch { operations, lock_wait, locking, is_committing };
                 batch.run(connection).await.map(Response::Batch)
             }
-            Request::ReleaseHolds(users) => release_holds(connection, users).await,
+            Request::ReleaseHolds { users, at } => release_holds(connection, users, at).await,
             Request::Probe(users) => {
                 let rows = held::probe(connection, users).await;
                 rows.map(Response::Probe).map_err(Failure::at_commit)
@@ -107,9 +107,10 @@ async fn send(
 async fn release_holds(
     connection: &mut PgConnection,
     users: &[UserId],
+    at: Timestamp,
 ) -> Result<Response, Failure> {
     for user in users {
-        hold_expiry::release(connection, *user).await?;
+        hold_expiry::release(connection, *user, Some(at)).await?;
     }
     Ok(Response::ReleaseHolds)
 }

@@ -53,6 +53,7 @@ mod transfer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::ledger::{ChangeError, Key, Operation, OperationDecision, Outcome, UserId};
@@ -64,6 +65,10 @@ use crate::store::session::Connector;
 use core::Answer;
 use engine::OperationEngine;
 
+/// The most changes of atomic bulks that wait at the same time, which bounds their memory and the wait of
+/// whatever is queued behind them: sixty-four of the largest.
+const BULK_ROWS_MAX: usize = 64_000;
+
 /// What all threads of a service share. Clones share it.
 #[derive(Clone)]
 pub struct OperationLane(Arc<Parts>);
@@ -74,6 +79,8 @@ struct Parts {
     running: tokio::sync::Mutex<Option<lane::Running>>,
     keys: LocalLocks<(UserId, Key)>,
     key_wait: Duration,
+    /// Room for the changes of atomic bulks.
+    bulk_rows: Arc<Semaphore>,
     counters: OperationCounters,
 }
 
@@ -104,7 +111,8 @@ impl OperationLane {
         );
         let running = tokio::sync::Mutex::new(Some(running));
         let (keys, key_wait) = (keys.clone(), options.key_wait);
-        Self(Arc::new(Parts { lane, dispatchers, running, keys, key_wait, counters }))
+        let bulk_rows = Arc::new(Semaphore::new(BULK_ROWS_MAX));
+        Self(Arc::new(Parts { lane, dispatchers, running, keys, key_wait, bulk_rows, counters }))
     }
 
     /// How many operations wait for a batch.
@@ -154,16 +162,32 @@ impl Operations {
         &self,
         operation: Operation,
     ) -> Result<Outcome<OperationDecision>, ChangeError> {
-        let Some(key) = operation.key().cloned() else { return self.submit(operation).await };
+        let room = self.room_for(&operation)?;
+        let key = operation.key().cloned();
+        if key.is_none() && room.is_none() {
+            return self.submit(operation).await;
+        }
         let this = self.clone();
-        // In a task of its own: the lock must last as long as the operation, not as long as the client.
+        // In a task of its own: lock and room must last as long as the operation, not as long as the
+        // client.
         let applying = tokio::spawn(async move {
+            let _room = room;
+            let Some(key) = key else { return this.submit(operation).await };
             let Parts { keys, key_wait, .. } = &*this.shared.0;
             let lock = keys.acquire((operation.owner(), key), *key_wait).await;
             let _lock = lock.map_err(|_| ChangeError::KeyInProgress)?;
             this.submit(operation).await
         });
         applying.await.unwrap_or_else(|panic| Err(ChangeError::OutcomeUnknown(panic.into())))
+    }
+
+    /// Room for the changes of an atomic bulk; none is needed for another operation.
+    fn room_for(&self, operation: &Operation) -> Result<Option<OwnedSemaphorePermit>, ChangeError> {
+        let Operation::AllOrNone(all) = operation else { return Ok(None) };
+        let rows = u32::try_from(all.changes.len()).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.shared.0.bulk_rows).try_acquire_many_owned(rows);
+        let full = |_| ChangeError::NotApplied("too many changes of atomic bulks wait".into());
+        room.map(Some).map_err(full)
     }
 
     async fn submit(&self, operation: Operation) -> Answer {

@@ -44,14 +44,33 @@ pub(crate) struct LocalLock<N: Eq + Hash> {
 impl<N: Clone + Eq + Hash> LocalLocks<N> {
     /// Waits for the lock of the name, for at most `limit`.
     pub(crate) async fn acquire(&self, name: N, limit: Duration) -> Result<LocalLock<N>, Elapsed> {
-        let guard = timeout(limit, self.queue(&name).lock_owned()).await?;
-        Ok(LocalLock { locks: self.clone(), name, guard: Some(guard) })
+        match timeout(limit, self.queue(&name).lock_owned()).await {
+            Ok(guard) => Ok(LocalLock { locks: self.clone(), name, guard: Some(guard) }),
+            Err(elapsed) => {
+                self.forget_unused(&name);
+                Err(elapsed)
+            }
+        }
     }
 
     /// Takes the lock of the name if nobody holds it or waits for it.
     pub(crate) fn try_acquire(&self, name: N) -> Option<LocalLock<N>> {
-        let guard = self.queue(&name).try_lock_owned().ok()?;
-        Some(LocalLock { locks: self.clone(), name, guard: Some(guard) })
+        match self.queue(&name).try_lock_owned() {
+            Ok(guard) => Some(LocalLock { locks: self.clone(), name, guard: Some(guard) }),
+            Err(_) => {
+                self.forget_unused(&name);
+                None
+            }
+        }
+    }
+
+    /// The holder may have dropped the lock while this thread had its queue for a moment, and so have left
+    /// it in the map.
+    fn forget_unused(&self, name: &N) {
+        let mut names = self.lock();
+        if names.get(name).is_some_and(|queue| queue.strong_count() == 0) {
+            names.remove(name);
+        }
     }
 
     fn queue(&self, name: &N) -> Arc<Queue> {

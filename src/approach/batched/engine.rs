@@ -97,7 +97,7 @@ async fn respond(
             locked(connection, user, changes, lock_wait).await.map(Response::Locked)
         }
         Request::ReleaseHolds(user) => {
-            hold_expiry::release(connection, user).await?;
+            hold_expiry::release(connection, user, None).await?;
             Ok(Response::ReleaseHolds)
         }
         Request::Probe(users) => held::probe(connection, users).await.map(Response::Probe),

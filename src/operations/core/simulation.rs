@@ -65,7 +65,7 @@ impl World {
     fn execute(&mut self, request: &Request<'_>, now: Time) -> (Time, Result<Response, Failure>) {
         let took = Duration::from_millis(self.random.u64(1..4));
         match request {
-            Request::ReleaseHolds(_) => (now + took, Ok(Response::ReleaseHolds)),
+            Request::ReleaseHolds { .. } => (now + took, Ok(Response::ReleaseHolds)),
             Request::Probe(users) => (now + took, self.fails().map(|()| self.probe(users, now))),
             Request::Batch { operations, is_patient } => {
                 let wait = LOCK_WAIT * if *is_patient { 5 } else { 1 };

@@ -173,6 +173,44 @@ async fn a_clock_that_was_set_back_brings_no_hold_back() {
     service.stop().await;
 }
 
+/// A batch has one stamp, that of the user who is furthest ahead.
+#[tokio::test]
+async fn a_payee_who_is_ahead_of_the_clock_decides_whether_the_hold_of_the_payer_has_expired() {
+    let service = TestService::start_with(&NO_SWEEP).await;
+    let ahead = service.user_with(0).await;
+    sqlx::query("UPDATE users SET changed_at = now() + interval '14 days' WHERE id = $1")
+        .bind(ahead)
+        .execute(&service.pool)
+        .await
+        .unwrap();
+    let (one, other) = (service.user_with(100).await, service.user_with(100).await);
+    let hold = reserve(&service, one, 100).await;
+    let captured = capture(&service, one, hold, json!({ "to": ahead })).await;
+    assert_eq!(captured, (409, error_body("The hold is expired")));
+    assert_eq!(funds(&service, one).await, (100, 0));
+    let hold = reserve(&service, other, 100).await;
+    assert_eq!(transfer(&service, other, ahead, 100).await.0, 201);
+    assert_eq!(state(&service, other, hold).await, "expired");
+    assert_eq!(funds(&service, ahead).await, (100, 0));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_atomic_bulk_gets_the_money_of_the_expired_holds_of_all_its_users() {
+    let service = TestService::start_with(&NO_SWEEP).await;
+    let mut changes = Vec::new();
+    for _ in 0..40 {
+        let user = service.user_with(10).await;
+        let hold = reserve(&service, user, 10).await;
+        assert!(let_expire(&service, user, hold).await);
+        changes.push(json!({ "userId": user, "amount": -10 }));
+    }
+    let body = json!({ "mode": "all", "changes": changes });
+    let (answer, _) = post(&service, "/changes", body, None).await;
+    assert_eq!(answer.0, 200, "{answer:?}");
+    service.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_beside_a_held_row_is_still_answered_in_time() {
     let service = TestService::start_with(&NO_SWEEP).await;
