@@ -7,11 +7,11 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 
 use super::app::{App, Segment, path_user};
 use super::body::{members, payment, read_json, reference, user_id, whole_number};
+use super::decided::{decided, unexpected};
 use super::error::HttpError;
 use super::holds::{Segments, path_hold};
 use super::key;
 use super::openapi::{parameters, responses, schemas};
-use super::response::{decided, unexpected};
 use super::wire::{AMOUNT_REQUIRED, CAPTURE_TO_OWNER, HoldCaptured, HoldReleased, NewHoldDone};
 use crate::ledger::{Capture, HoldPeriod, Operation, OperationDecision, Release, Reserve};
 

@@ -12,6 +12,7 @@ pub mod body;
 pub mod bulk;
 pub mod changes;
 mod connection;
+pub mod decided;
 pub mod docs;
 pub mod error;
 pub mod health;

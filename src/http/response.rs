@@ -4,10 +4,8 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-use super::error::{HttpError, error_body};
-use super::key;
-use super::wire::{INSUFFICIENT, JSON};
-use crate::ledger::{ChangeError, OperationDecision, Outcome, Part};
+use super::wire::JSON;
+use crate::ledger::ChangeError;
 
 /// A response of this content type.
 pub fn of_type(kind: &'static str, content: impl Into<Body>) -> Response<Body> {
@@ -24,36 +22,9 @@ pub fn json(status: StatusCode, text: impl Into<Body>) -> Response<Body> {
 }
 
 /// The text of a body.
-pub fn to_json(body: &impl Serialize) -> Result<String, HttpError> {
-    serde_json::to_string(body)
-        .map_err(|error| HttpError::Change(ChangeError::Internal(error.into())))
-}
-
-/// The response to a decided operation: a success with the body that `body` makes, or the refusal.
-pub fn decided<B: Serialize>(
-    status: StatusCode,
-    outcome: Outcome<OperationDecision>,
-    body: impl FnOnce(&OperationDecision) -> Result<B, HttpError>,
-) -> Result<Response<Body>, HttpError> {
-    let Outcome { decision, replayed } = outcome;
-    let mut response = match &decision {
-        OperationDecision::Refused { at } => {
-            let sentence = match at {
-                None => INSUFFICIENT.to_owned(),
-                Some(position) => format!("{}: {INSUFFICIENT}", Part::Change(*position)),
-            };
-            json(StatusCode::BAD_REQUEST, error_body(&sentence))
-        }
-        accepted => json(status, to_json(&body(accepted)?)?),
-    };
-    if replayed {
-        response.headers_mut().extend([key::REPLAYED]);
-    }
-    Ok(response)
-}
-
-/// The error if a decision belongs to another operation.
-pub fn unexpected(decision: &OperationDecision) -> HttpError {
-    let cause = format!("the decision of another operation: {decision:?}");
-    HttpError::Change(ChangeError::Internal(cause.into()))
+///
+/// # Errors
+/// [`ChangeError::Internal`], which no type of this service leads to.
+pub fn to_json(body: &impl Serialize) -> Result<String, ChangeError> {
+    serde_json::to_string(body).map_err(|error| ChangeError::Internal(error.into()))
 }

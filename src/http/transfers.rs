@@ -6,10 +6,10 @@ use axum::http::{Response, StatusCode};
 
 use super::app::App;
 use super::body::{members, payment, read_json, reference, user_id, whole_number};
+use super::decided::{decided, unexpected};
 use super::error::HttpError;
 use super::key;
 use super::openapi::{parameters, responses, schemas};
-use super::response::{decided, unexpected};
 use super::wire::{SAME_USER, Side, TRANSFER_REQUIRED, TransferDone};
 use crate::ledger::{Operation, OperationDecision, Position, Transfer, UserId};
 

@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use super::frame::Head;
 use super::items;
 use crate::http::app::App;
+use crate::http::decided::{decided, unexpected};
 use crate::http::error::HttpError;
-use crate::http::response::{decided, unexpected};
 use crate::http::wire::{AllDone, AppliedOfAll, KEY_OF_ALL};
 use crate::ledger::{AllOrNone, Change, Operation, OperationDecision, Part};
 

@@ -1,0 +1,40 @@
+//! The responses to decided operations.
+
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+use serde::Serialize;
+
+use super::error::{HttpError, error_body};
+use super::key;
+use super::response::{json, to_json};
+use super::wire::INSUFFICIENT;
+use crate::ledger::{ChangeError, OperationDecision, Outcome, Part};
+
+/// The response to a decided operation: a success with the body that `body` makes, or the refusal.
+pub fn decided<B: Serialize>(
+    status: StatusCode,
+    outcome: Outcome<OperationDecision>,
+    body: impl FnOnce(&OperationDecision) -> Result<B, HttpError>,
+) -> Result<Response<Body>, HttpError> {
+    let Outcome { decision, replayed } = outcome;
+    let mut response = match &decision {
+        OperationDecision::Refused { at } => {
+            let sentence = match at {
+                None => INSUFFICIENT.to_owned(),
+                Some(position) => format!("{}: {INSUFFICIENT}", Part::Change(*position)),
+            };
+            json(StatusCode::BAD_REQUEST, error_body(&sentence))
+        }
+        accepted => json(status, to_json(&body(accepted)?)?),
+    };
+    if replayed {
+        response.headers_mut().extend([key::REPLAYED]);
+    }
+    Ok(response)
+}
+
+/// The error if a decision belongs to another operation.
+pub fn unexpected(decision: &OperationDecision) -> HttpError {
+    let cause = format!("the decision of another operation: {decision:?}");
+    HttpError::Change(ChangeError::Internal(cause.into()))
+}
