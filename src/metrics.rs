@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::ledger::{ChangeError, Decision, OperationDecision, OperationKind, Outcome};
+use crate::ledger::{ChangeError, Decision, Operation, OperationDecision, Outcome};
 
 /// The counters of a service. All of its threads share them.
 pub struct Metrics {
@@ -154,7 +154,7 @@ impl Metrics {
 }
 
 /// Counters by how requests end, looked up once.
-struct Ends {
+pub(crate) struct Ends {
     accepted: Counter,
     refused: Counter,
     /// A stored outcome was answered again.
@@ -178,6 +178,14 @@ impl Ends {
             unknown: counter("unknown"),
             failed: counter("failed"),
         }
+    }
+
+    /// Counts one operation by its outcome.
+    pub(crate) fn count_operation(
+        &self,
+        outcome: &Result<Outcome<OperationDecision>, ChangeError>,
+    ) {
+        self.count(outcome, |decision| matches!(decision, OperationDecision::Refused { .. }));
     }
 
     fn count<D>(&self, outcome: &Result<Outcome<D>, ChangeError>, is_refused: impl Fn(&D) -> bool) {
@@ -233,20 +241,15 @@ pub(crate) struct OperationCounters {
 }
 
 impl OperationCounters {
-    /// Counts one operation by its outcome.
-    pub(crate) fn count(
-        &self,
-        kind: OperationKind,
-        outcome: &Result<Outcome<OperationDecision>, ChangeError>,
-    ) {
-        let ends = match kind {
-            OperationKind::Transfer => &self.transfers,
-            OperationKind::Reserve => &self.reserves,
-            OperationKind::Capture => &self.captures,
-            OperationKind::Release => &self.releases,
-            OperationKind::AllOrNone => &self.atomic_bulks,
-        };
-        ends.count(outcome, |decision| matches!(decision, OperationDecision::Refused { .. }));
+    /// The counters of this kind of operation.
+    pub(crate) fn of(&self, operation: &Operation) -> &Ends {
+        match operation {
+            Operation::Transfer(_) => &self.transfers,
+            Operation::Reserve(_) => &self.reserves,
+            Operation::Capture(_) => &self.captures,
+            Operation::Release(_) => &self.releases,
+            Operation::AllOrNone(_) => &self.atomic_bulks,
+        }
     }
 }
 

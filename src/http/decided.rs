@@ -10,11 +10,12 @@ use super::response::{json, to_json};
 use super::wire::INSUFFICIENT;
 use crate::ledger::{ChangeError, OperationDecision, Outcome, Part};
 
-/// The response to a decided operation: a success with the body that `body` makes, or the refusal.
+/// The response to a decided operation: a success with the body that `body` makes, or the refusal. `None`
+/// is for the decision of another operation, which never comes.
 pub fn decided<B: Serialize>(
     status: StatusCode,
     outcome: Outcome<OperationDecision>,
-    body: impl FnOnce(&OperationDecision) -> Result<B, HttpError>,
+    body: impl FnOnce(&OperationDecision) -> Option<B>,
 ) -> Result<Response<Body>, HttpError> {
     let Outcome { decision, replayed } = outcome;
     let mut response = match &decision {
@@ -25,16 +26,14 @@ pub fn decided<B: Serialize>(
             };
             json(StatusCode::BAD_REQUEST, error_body(&sentence))
         }
-        accepted => json(status, to_json(&body(accepted)?)?),
+        accepted => {
+            let unexpected = || format!("the decision of another operation: {accepted:?}").into();
+            let body = body(accepted).ok_or_else(|| ChangeError::Internal(unexpected()))?;
+            json(status, to_json(&body)?)
+        }
     };
     if replayed {
         response.headers_mut().extend([key::REPLAYED]);
     }
     Ok(response)
-}
-
-/// The error if a decision belongs to another operation.
-pub fn unexpected(decision: &OperationDecision) -> HttpError {
-    let cause = format!("the decision of another operation: {decision:?}");
-    HttpError::Change(ChangeError::Internal(cause.into()))
 }

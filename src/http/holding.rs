@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 
 use super::app::{App, Segment, path_user};
 use super::body::{members, payment, read_json, reference, user_id, whole_number};
-use super::decided::{decided, unexpected};
+use super::decided::decided;
 use super::error::HttpError;
 use super::holds::{Segments, path_hold};
 use super::key;
@@ -46,7 +46,7 @@ pub async fn reserve(
     let mut response = decided(StatusCode::CREATED, outcome, |decision| match decision {
         OperationDecision::Reserved { hold, balance, held, expires_at } => {
             location = HeaderValue::from_str(&format!("/users/{user}/holds/{hold}")).ok();
-            Ok(NewHoldDone {
+            Some(NewHoldDone {
                 hold: *hold,
                 amount: amount.get(),
                 balance: *balance,
@@ -54,7 +54,7 @@ pub async fn reserve(
                 expires_at: expires_at.to_string(),
             })
         }
-        other => Err(unexpected(other)),
+        _ => None,
     })?;
     response.headers_mut().extend(location.map(|location| (header::LOCATION, location)));
     Ok(response)
@@ -85,9 +85,9 @@ pub async fn capture(
     let outcome = app.operations.apply(capture).await?;
     decided(StatusCode::OK, outcome, |decision| match decision {
         OperationDecision::Captured { captured, balance, held } => {
-            Ok(HoldCaptured { captured: *captured, balance: *balance, held: *held })
+            Some(HoldCaptured { captured: *captured, balance: *balance, held: *held })
         }
-        other => Err(unexpected(other)),
+        _ => None,
     })
 }
 
@@ -111,8 +111,8 @@ pub async fn release(
     let outcome = app.operations.apply(release).await?;
     decided(StatusCode::OK, outcome, |decision| match decision {
         OperationDecision::Released { balance, held } => {
-            Ok(HoldReleased { balance: *balance, held: *held })
+            Some(HoldReleased { balance: *balance, held: *held })
         }
-        other => Err(unexpected(other)),
+        _ => None,
     })
 }

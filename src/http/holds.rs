@@ -11,7 +11,7 @@ use super::openapi::{parameters, responses};
 use super::query::{self, Page};
 use super::response::{json, to_json};
 use super::wire::{HOLD_STATES, Hold, Holds};
-use crate::ledger::{HoldNumber, Resolution, UserId};
+use crate::ledger::{HoldNumber, HoldState, UserId};
 use crate::store::holds;
 
 impl From<holds::Hold> for Hold {
@@ -83,17 +83,9 @@ pub(super) fn path_hold(of: Segments) -> Result<(UserId, HoldNumber), HttpError>
     Ok((user, positive_number("The hold", &hold, i64::MAX)?))
 }
 
-fn state_of(name: &str) -> Result<holds::State, HttpError> {
-    Ok(match name {
-        "open" => holds::State::Open,
-        "captured" => holds::State::Resolved(Resolution::Captured),
-        "released" => holds::State::Resolved(Resolution::Released),
-        "expired" => holds::State::Resolved(Resolution::Expired),
-        _ => {
-            let sentence = format!("state must be one of {}", HOLD_STATES.join(", "));
-            return Err(HttpError::bad_request(sentence));
-        }
-    })
+fn state_of(name: &str) -> Result<HoldState, HttpError> {
+    let sentence = || format!("state must be one of {}", HOLD_STATES.join(", "));
+    HoldState::from_name(name).ok_or_else(|| HttpError::bad_request(sentence()))
 }
 
 #[cfg(test)]
@@ -103,11 +95,7 @@ mod tests {
     #[test]
     fn every_state_can_be_selected() {
         for name in HOLD_STATES {
-            let shown = match state_of(name).unwrap() {
-                holds::State::Open => "open".to_owned(),
-                holds::State::Resolved(resolution) => resolution.to_string(),
-            };
-            assert_eq!(shown, name);
+            assert_eq!(state_of(name).unwrap().to_string(), name);
         }
         for name in ["", "Open", "closed"] {
             assert!(state_of(name).is_err(), "{name}");

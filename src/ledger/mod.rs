@@ -18,11 +18,10 @@ pub use change::Change;
 pub use fingerprint::Fingerprint;
 pub use line::Funds;
 pub use operation::{
-    AllOrNone, Capture, HoldNumber, HoldPeriod, Operation, OperationKind, Payment, Release,
-    Reserve, Transfer,
+    AllOrNone, Capture, HoldNumber, HoldPeriod, Operation, Payment, Release, Reserve, Transfer,
 };
 pub use outcome::{
-    Cause, ChangeError, Decision, OperationDecision, Outcome, Part, Position, Resolution,
+    Cause, ChangeError, Decision, HoldState, OperationDecision, Outcome, Part, Position, Resolution,
 };
 pub use text::{Key, Reference};
 pub use time::Timestamp;

@@ -87,33 +87,7 @@ pub struct AllOrNone {
     pub key: Option<Key>,
 }
 
-/// The kinds of operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OperationKind {
-    /// See [`Transfer`].
-    Transfer,
-    /// See [`Reserve`].
-    Reserve,
-    /// See [`Capture`].
-    Capture,
-    /// See [`Release`].
-    Release,
-    /// See [`AllOrNone`].
-    AllOrNone,
-}
-
 impl Operation {
-    /// Its kind.
-    pub fn kind(&self) -> OperationKind {
-        match self {
-            Self::Transfer(_) => OperationKind::Transfer,
-            Self::Reserve(_) => OperationKind::Reserve,
-            Self::Capture(_) => OperationKind::Capture,
-            Self::Release(_) => OperationKind::Release,
-            Self::AllOrNone(_) => OperationKind::AllOrNone,
-        }
-    }
-
     /// The user whom the key belongs to.
     pub fn owner(&self) -> UserId {
         match self {

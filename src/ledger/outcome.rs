@@ -168,6 +168,37 @@ impl fmt::Display for Resolution {
     }
 }
 
+/// The states of a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldState {
+    /// Its money is set aside.
+    Open,
+    /// It has ended.
+    Resolved(Resolution),
+}
+
+impl HoldState {
+    /// From its name, as [`Display`](fmt::Display) shows it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "open" => Self::Open,
+            "captured" => Self::Resolved(Resolution::Captured),
+            "released" => Self::Resolved(Resolution::Released),
+            "expired" => Self::Resolved(Resolution::Expired),
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for HoldState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("open"),
+            Self::Resolved(resolution) => resolution.fmt(f),
+        }
+    }
+}
+
 /// A part of an operation on several users, named as in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::ledger::{
-    Amount, Balance, ChangeError, Decision, Funds, HoldNumber, Key, Part, Timestamp, UserId,
+    Amount, Balance, ChangeError, Decision, Funds, HoldNumber, HoldState, Key, Part, Timestamp,
+    UserId,
 };
 use crate::store::keys::Stored;
-use crate::store::posting::{EntryKind, EntryRow, HoldRow, HoldState, KeyRow, Posting, UserRow};
+use crate::store::posting::{EntryKind, EntryRow, HoldRow, KeyRow, Posting, UserRow};
 
 /// The rows that a batch needs, all locked.
 #[derive(Debug)]

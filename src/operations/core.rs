@@ -343,10 +343,6 @@ impl<C> Core<C> {
 
     fn on_failure(&mut self, now: Time, mut job: Job<C>, failure: Failure) {
         match failure {
-            // Only holds were sent. They are released once, however often that is attempted.
-            Failure::Unknown(cause) if job.releases.is_some() => {
-                self.send_again(now, job, &ChangeError::NotApplied(cause));
-            }
             Failure::Data(error) => self.split(job, |core, one| core.conclude(one, Err(error))),
             Failure::Locked(_) => {
                 job.set_deadlines(now);

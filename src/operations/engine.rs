@@ -9,11 +9,8 @@ use crate::ledger::{Operation, Timestamp, UserId};
 use crate::queue::lane::{Caller, Engine, Step, Time};
 use crate::store::error::Failure;
 use crate::store::own_session::{self, OwnSession};
-use crate::store::session::{Connector, SessionLimits};
+use crate::store::session::Connector;
 use crate::store::{held, hold_expiry};
-
-/// How much longer a patient batch waits for a row, which keeps changing hands.
-const PATIENT_WAIT_FACTOR: u32 = 5;
 
 /// Decides on operations in its [`Core`], and sends them on a session of its own.
 pub(super) struct OperationEngine {
@@ -74,15 +71,13 @@ async fn send(
     request: Request<'_>,
 ) -> Result<Response, Failure> {
     let mut session = own.take().await?;
-    let SessionLimits { answer, lock_wait } = own.limits();
+    let limits = own.limits();
     let mut is_committing = false;
     let sending = async {
         let connection = session.connection();
         match request {
             Request::Batch { operations, is_patient } => {
-                // `lock_timeout` ends the wait before the server ends the statement.
-                let patient_wait = (lock_wait * PATIENT_WAIT_FACTOR).min(answer / 4);
-                let lock_wait = is_patient.then_some(patient_wait);
+                let lock_wait = is_patient.then(|| limits.patient_lock_wait());
                 let is_committing = &mut is_committing;
                 let mut batch = Batch { operations, lock_wait, locking, is_committing };
                 batch.run(connection).await.map(Response::Batch)
@@ -94,11 +89,12 @@ async fn send(
             }
         }
     };
-    let result = timeout(answer, sending).await;
+    let result = timeout(limits.answer, sending).await;
     let (response, spent) = session.after(result);
     own.give_back(spent).await;
     match response {
-        // The time was over before the commit was sent, and the session is closed.
+        // The time was over before the commit of a batch was sent, and the session is closed. A commit
+        // that only releases holds says nothing about the operations.
         Err(Failure::Unknown(cause)) if !is_committing => Err(Failure::NotSent(cause)),
         response => response,
     }

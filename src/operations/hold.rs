@@ -5,9 +5,10 @@
 
 use super::books::{Draft, NewEntry, Stop, check_open};
 use crate::ledger::{
-    Capture, ChangeError, OperationDecision, Part, Payment, Reference, Release, Reserve, Resolution,
+    Capture, ChangeError, HoldState, OperationDecision, Part, Payment, Reference, Release, Reserve,
+    Resolution,
 };
-use crate::store::posting::{EntryKind, HoldRow, HoldState};
+use crate::store::posting::{EntryKind, HoldRow};
 
 /// Sets money aside. The number of the hold is the version of its entry.
 pub(super) fn reserve<'a>(

@@ -152,9 +152,9 @@ impl Operations {
         &self,
         operation: Operation,
     ) -> Result<Outcome<OperationDecision>, ChangeError> {
-        let kind = operation.kind();
+        let ends = self.shared.0.counters.of(&operation);
         let outcome = self.dispatch(operation).await;
-        self.shared.0.counters.count(kind, &outcome);
+        ends.count_operation(&outcome);
         outcome
     }
 

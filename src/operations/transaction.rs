@@ -16,10 +16,11 @@ use sqlx::{Connection, PgConnection};
 
 use super::books::Books;
 use super::decide::{Decided, decide};
-use crate::ledger::{Funds, HoldNumber, Key, Operation, Timestamp, UserId};
+use crate::ledger::{Funds, HoldNumber, HoldState, Key, Operation, Timestamp, UserId};
 use crate::store::error::{Failure, sqlstate};
 use crate::store::keys::Stored;
-use crate::store::posting::{self, HoldRow, HoldState, UserRow};
+use crate::store::posting::{self, HoldRow, UserRow};
+use crate::store::session::set_lock_wait;
 
 /// How the rows of several users can be locked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl Batch<'_> {
         connection: &mut PgConnection,
     ) -> Result<(Vec<Decided>, bool), Failure> {
         if let Some(wait) = self.lock_wait {
-            set_lock_timeout(connection, wait).await?;
+            set_lock_wait(connection, wait).await.map_err(Failure::in_transaction)?;
         }
         let users: BTreeSet<UserId> =
             self.operations.iter().flat_map(|operation| operation.users()).collect();
@@ -108,15 +109,6 @@ impl Batch<'_> {
             Failure::NotSent(error.into())
         })
     }
-}
-
-async fn set_lock_timeout(connection: &mut PgConnection, wait: Duration) -> Result<(), Failure> {
-    sqlx::query("SELECT set_config('lock_timeout', $1, true)")
-        .bind(wait.as_millis().to_string())
-        .execute(connection)
-        .await
-        .map_err(Failure::in_transaction)?;
-    Ok(())
 }
 
 /// A locked user's row. The time is in microseconds since 1970.
@@ -274,7 +266,7 @@ fn enter(books: &mut Books, row: ReadRow) -> Option<()> {
                 amount: second?,
                 captured: third?,
                 expires_at: Timestamp::from_micros(fourth?),
-                state: HoldState::from_column(&text?)?,
+                state: HoldState::from_name(&text?)?,
             };
             books.holds.insert((user, row.hold), row);
         }

@@ -23,9 +23,9 @@ use tracing::{debug, warn};
 
 use super::error::Failure;
 use super::own_session::OwnSession;
-use super::posting::{self, EntryKind, EntryRow, HoldRow, HoldState, Posting, UserRow};
+use super::posting::{self, EntryKind, EntryRow, HoldRow, Posting, UserRow};
 use super::session::{BoxFuture, Connector};
-use crate::ledger::{ChangeError, Funds, Resolution, Timestamp, UserId};
+use crate::ledger::{ChangeError, Funds, HoldState, Resolution, Timestamp, UserId};
 
 /// The most holds that are released in one commit: some milliseconds of work.
 const HOLDS_MAX: i64 = 500;

@@ -9,7 +9,7 @@ use sqlx::{FromRow, PgConnection, Row};
 use super::Store;
 use super::error::Failure;
 use super::users::User;
-use crate::ledger::{Balance, ChangeError, HoldNumber, Resolution, UserId};
+use crate::ledger::{Balance, ChangeError, HoldNumber, HoldState, UserId};
 
 /// How many holds a page of resolved ones reads at most: no index has their state. Such a page takes
 /// some milliseconds, however rare the state is.
@@ -36,20 +36,11 @@ pub struct Hold {
     pub resolved_at: Option<String>,
 }
 
-/// The state of a hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Its money is set aside.
-    Open,
-    /// It has ended.
-    Resolved(Resolution),
-}
-
 /// Some of a user's holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// Only holds in this state.
-    pub state: Option<State>,
+    pub state: Option<HoldState>,
     /// Only holds with numbers below this one.
     pub before: HoldNumber,
     /// At most so many holds, at least 1.
@@ -178,12 +169,12 @@ async fn page(
 ) -> Result<Page, Failure> {
     let sql = match state {
         None => PAGE,
-        Some(State::Open) => PAGE_OF_OPEN,
-        Some(State::Resolved(_)) => PAGE_OF_RESOLVED,
+        Some(HoldState::Open) => PAGE_OF_OPEN,
+        Some(HoldState::Resolved(_)) => PAGE_OF_RESOLVED,
     };
     // One hold beyond the limit tells whether there is a next page.
     let mut query = sqlx::query_as(sql).bind(user.get()).bind(before).bind(limit + 1);
-    if let Some(State::Resolved(resolution)) = state {
+    if let Some(HoldState::Resolved(resolution)) = state {
         query = query.bind(resolution.to_string()).bind(SCANNED_MAX);
     }
     let rows: Vec<OfUser> = query.fetch_all(connection).await.map_err(Failure::before_commit)?;

@@ -9,7 +9,7 @@
 use sqlx::PgConnection;
 
 use super::error::Failure;
-use crate::ledger::{Balance, Funds, HoldNumber, Timestamp, UserId};
+use crate::ledger::{Balance, Funds, HoldNumber, HoldState, Timestamp, UserId};
 
 /// Everything that one transaction writes, with one stamp.
 #[derive(Debug, Default)]
@@ -103,36 +103,6 @@ pub struct HoldRow {
     pub state: HoldState,
     /// When its time is over.
     pub expires_at: Timestamp,
-}
-
-/// The states of a hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldState {
-    /// Its money is set aside.
-    Open,
-    /// It has ended.
-    Resolved(crate::ledger::Resolution),
-}
-
-impl HoldState {
-    fn as_text(self) -> String {
-        match self {
-            Self::Open => "open".to_owned(),
-            Self::Resolved(resolution) => resolution.to_string(),
-        }
-    }
-
-    /// From the column `state`.
-    pub fn from_column(text: &str) -> Option<Self> {
-        use crate::ledger::Resolution::{Captured, Expired, Released};
-        Some(match text {
-            "open" => Self::Open,
-            "captured" => Self::Resolved(Captured),
-            "released" => Self::Resolved(Released),
-            "expired" => Self::Resolved(Expired),
-            _ => return None,
-        })
-    }
 }
 
 /// A key, what it was used for, and what was answered.
@@ -252,12 +222,12 @@ pub async fn write(
         .bind(column(made, |row| row.hold))
         .bind(column(made, |row| row.amount))
         .bind(column(made, |row| row.captured))
-        .bind(column(made, |row| row.state.as_text()))
+        .bind(column(made, |row| row.state.to_string()))
         .bind(column(made, |row| row.expires_at.micros()))
         .bind(column(resolved, |row| row.user.get()))
         .bind(column(resolved, |row| row.hold))
         .bind(column(resolved, |row| row.captured))
-        .bind(column(resolved, |row| row.state.as_text()))
+        .bind(column(resolved, |row| row.state.to_string()))
         .bind(column(keys, |row| row.user.get()))
         .bind(column(keys, |row| row.key))
         .bind(column(keys, |row| row.fingerprint.as_str()))

@@ -45,6 +45,32 @@ pub struct SessionLimits {
     pub lock_wait: Duration,
 }
 
+/// How much longer a patient request waits for a row.
+const PATIENT_WAIT_FACTOR: u32 = 5;
+
+impl SessionLimits {
+    /// The wait for a row that keeps changing hands. The server's `lock_timeout` still ends it before the
+    /// server ends the statement: a clean failure.
+    pub fn patient_lock_wait(self) -> Duration {
+        (self.lock_wait * PATIENT_WAIT_FACTOR).min(self.answer / 4)
+    }
+}
+
+/// Waits for each row for at most so long, until the transaction ends.
+///
+/// # Errors
+/// As the database says.
+pub async fn set_lock_wait(
+    connection: &mut PgConnection,
+    wait: Duration,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT set_config('lock_timeout', $1, true)")
+        .bind(wait.as_millis().to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Opens sessions to one database. Clones share its configuration.
 #[derive(Clone, Debug)]
 pub struct Connector {

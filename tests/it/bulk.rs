@@ -375,24 +375,29 @@ async fn a_held_row_delays_only_the_changes_of_its_own_user() {
     service.stop().await;
 }
 
-/// Copies of each key, shuffled over bulks that are sent at once.
-async fn flood(service: &Arc<TestService>, user: i64, keys: usize, copies: usize) {
+/// Sends copies of all keys in shuffled order, in several requests at once, until none is a 409. `send`
+/// sends a withdrawal of 1 for each key, in one request, and returns the results.
+async fn flood<F: Future<Output = Vec<Value>> + Send>(
+    service: &Arc<TestService>,
+    (keys, copies, part): (usize, usize, usize),
+    send: impl Fn(Arc<TestService>, Vec<String>) -> F + Copy + Send + 'static,
+) {
     let mut all: Vec<usize> = (0..keys * copies).map(|number| number % keys).collect();
     fastrand::Rng::with_seed(7).shuffle(&mut all);
     let mut clients = tokio::task::JoinSet::new();
-    for part in all.chunks(500) {
-        let (service, part) = (Arc::clone(service), part.to_vec());
+    for part in all.chunks(part) {
+        let (service, mut left) = (Arc::clone(service), part.to_vec());
         clients.spawn(async move {
-            // A key that another bulk uses at this moment is a 409: try it again.
-            let (mut left, mut answers) = (part, Vec::new());
+            let mut answers = Vec::new();
             while !left.is_empty() {
-                let changes: Vec<_> =
-                    left.iter().map(|key| keyed(user, -1, &format!("k{key}"))).collect();
-                let results = apply(&service, &changes).await;
+                let keys = left.iter().map(|key| format!("k{key}")).collect();
+                let results = send(Arc::clone(&service), keys).await;
+                assert_eq!(results.len(), left.len());
                 let mut again = Vec::new();
                 for (key, result) in left.into_iter().zip(results) {
                     match result["status"].as_i64() {
                         None => answers.push((key, result["balance"].as_i64().unwrap())),
+                        // Another request uses it at this moment.
                         Some(409) => again.push(key),
                         Some(_) => panic!("{result}"),
                     }
@@ -409,16 +414,29 @@ async fn flood(service: &Arc<TestService>, user: i64, keys: usize, copies: usize
     assert_eq!(first.len(), keys);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_ten_thousand_duplicates_in_bulks_a_thousand_are_changes() {
+/// A thousand keys ten times each, and twice more after a restart, so many in a request. The withdrawals
+/// are of user 2.
+pub(crate) async fn check_duplicates<F: Future<Output = Vec<Value>> + Send>(
+    part: usize,
+    send: impl Fn(Arc<TestService>, Vec<String>) -> F + Copy + Send + 'static,
+) {
     let service = Arc::new(TestService::start().await);
     let database = service.database.clone();
-    let user = service.user_with(1_500).await;
-    flood(&service, user, 1_000, 10).await;
-    assert_eq!(service.balance_of(user).await, 500);
+    assert_eq!(service.user_with(1_500).await, 2);
+    flood(&service, (1_000, 10, part), send).await;
+    assert_eq!(service.balance_of(2).await, 500);
     Arc::into_inner(service).unwrap().stop().await;
     let service = Arc::new(TestService::start_on(database, &[]).await);
-    flood(&service, user, 1_000, 2).await;
-    assert_eq!(service.journal_rows(user).await, 1_001);
+    flood(&service, (1_000, 2, part), send).await;
+    assert_eq!(service.journal_rows(2).await, 1_001);
     Arc::into_inner(service).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_ten_thousand_duplicates_in_bulks_a_thousand_are_changes() {
+    check_duplicates(500, async |service: Arc<TestService>, keys: Vec<String>| {
+        let changes: Vec<_> = keys.iter().map(|key| keyed(2, -1, key)).collect();
+        apply(&service, &changes).await
+    })
+    .await;
 }

@@ -5,12 +5,12 @@ mod faults;
 mod limits;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::bulk::check_duplicates;
 use crate::faults::{lock_row, until, waiting_for_locks};
 use crate::metrics::Metrics;
 use crate::service::{TestService, balance_body, error_body, read};
@@ -231,52 +231,11 @@ async fn an_empty_stream_has_an_empty_answer_and_the_connection_goes_on() {
     service.stop().await;
 }
 
-/// Sends copies of all keys in shuffled order, in several streams at once, until none is a 409.
-async fn flood(service: &Arc<TestService>, user: i64, keys: usize, copies: usize) {
-    let mut all: Vec<usize> = (0..keys * copies).map(|number| number % keys).collect();
-    fastrand::Rng::with_seed(7).shuffle(&mut all);
-    let mut clients = tokio::task::JoinSet::new();
-    for part in all.chunks(2_500) {
-        let (service, mut left) = (Arc::clone(service), part.to_vec());
-        clients.spawn(async move {
-            let mut answers = Vec::new();
-            while !left.is_empty() {
-                let mut lines = String::new();
-                for key in &left {
-                    write!(lines, "{}", keyed(user, -1, &format!("k{key}"))).unwrap();
-                }
-                let results = open(&service).await.exchange(lines).await;
-                assert_eq!(results.len(), left.len());
-                let mut again = Vec::new();
-                for (key, result) in left.into_iter().zip(results) {
-                    match result["status"].as_i64() {
-                        None => answers.push((key, result["balance"].as_i64().unwrap())),
-                        Some(409) => again.push(key),
-                        Some(_) => panic!("{result}"),
-                    }
-                }
-                left = again;
-            }
-            answers
-        });
-    }
-    let mut first = HashMap::new();
-    for (key, balance) in clients.join_all().await.into_iter().flatten() {
-        assert_eq!(*first.entry(key).or_insert(balance), balance, "{key}");
-    }
-    assert_eq!(first.len(), keys);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_ten_thousand_duplicates_in_streams_a_thousand_are_changes() {
-    let service = Arc::new(TestService::start().await);
-    let database = service.database.clone();
-    let user = service.user_with(1_500).await;
-    flood(&service, user, 1_000, 10).await;
-    assert_eq!(service.balance_of(user).await, 500);
-    Arc::into_inner(service).unwrap().stop().await;
-    let service = Arc::new(TestService::start_on(database, &[]).await);
-    flood(&service, user, 1_000, 2).await;
-    assert_eq!(service.journal_rows(user).await, 1_001);
-    Arc::into_inner(service).unwrap().stop().await;
+    check_duplicates(2_500, async |service: Arc<TestService>, keys: Vec<String>| {
+        let lines = keys.iter().map(|key| keyed(2, -1, key)).collect();
+        open(&service).await.exchange(lines).await
+    })
+    .await;
 }

@@ -13,11 +13,8 @@ use crate::ledger::{Change, UserId};
 use crate::queue::lane::{Caller, Engine, Step, Time};
 use crate::store::error::Failure;
 use crate::store::own_session::{self, OwnSession};
-use crate::store::session::{Connector, SessionLimits};
+use crate::store::session::Connector;
 use crate::store::{held, hold_expiry};
-
-/// How much longer a request that locks first waits for the row, which keeps changing hands.
-const LOCKED_WAIT_FACTOR: u32 = 5;
 
 /// Decides on changes in its [`Core`], and sends them on a session of its own.
 pub(super) struct ChangeEngine {
@@ -73,11 +70,9 @@ impl Engine for ChangeEngine {
 /// the opening of a new one, and the request itself.
 async fn send(own: &mut OwnSession, request: Request<'_>) -> Result<Response, Failure> {
     let mut session = own.take().await?;
-    let SessionLimits { answer, lock_wait } = own.limits();
-    // `lock_timeout` ends the wait before the server ends the statement: a clean failure.
-    let lock_wait = (lock_wait * LOCKED_WAIT_FACTOR).min(answer / 4);
-    let sending = respond(session.connection(), request, lock_wait);
-    let result = timeout(answer, sending).await;
+    let limits = own.limits();
+    let sending = respond(session.connection(), request, limits.patient_lock_wait());
+    let result = timeout(limits.answer, sending).await;
     let (response, spent) = session.after(result);
     own.give_back(spent).await;
     response

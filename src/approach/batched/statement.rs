@@ -14,6 +14,7 @@ use sqlx::PgConnection;
 use super::fold::{Guard, Plan, Planned};
 use crate::ledger::{Balance, Change, Funds, Key, Reference, UserId};
 use crate::store::keys::Stored;
+use crate::store::session::set_lock_wait;
 
 /// One user's part of the batch.
 pub(super) struct Part<'a> {
@@ -333,10 +334,7 @@ pub(super) async fn lock(
     user: UserId,
     wait: Duration,
 ) -> Result<Option<(Funds, i64)>, sqlx::Error> {
-    sqlx::query("SELECT set_config('lock_timeout', $1, true)")
-        .bind(wait.as_millis().to_string())
-        .execute(&mut *connection)
-        .await?;
+    set_lock_wait(connection, wait).await?;
     let row: Option<(Balance, Balance, i64)> =
         sqlx::query_as("SELECT balance, held, version FROM users WHERE id = $1 FOR UPDATE")
             .bind(user.get())

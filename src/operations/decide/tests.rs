@@ -6,10 +6,10 @@ use fastrand::Rng;
 
 use super::*;
 use crate::ledger::{
-    AllOrNone, Amount, Capture, Change, Funds, HoldNumber, HoldPeriod, Key, Part, Payment,
-    Position, Release, Reserve, Resolution, Timestamp, Transfer,
+    AllOrNone, Amount, Capture, Change, Funds, HoldNumber, HoldPeriod, HoldState, Key, Part,
+    Payment, Position, Release, Reserve, Resolution, Timestamp, Transfer,
 };
-use crate::store::posting::{HoldRow, HoldState, UserRow};
+use crate::store::posting::{HoldRow, UserRow};
 
 /// Users 1 to 3 exist, user 4 does not.
 const USERS: i64 = 3;
@@ -189,7 +189,7 @@ impl Model {
                 hold: *hold,
                 amount: number(*amount),
                 captured: 0,
-                state: HoldState::from_column(state).unwrap(),
+                state: HoldState::from_name(state).unwrap(),
                 expires_at: Timestamp::from_micros(expires),
             };
             ((row.user, row.hold), row)
