@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -18,6 +17,7 @@ use crate::config::{Config, DatabaseChoice};
 use crate::http::{self, App, Parts, auth::Tokens, server, server::Workers};
 use crate::metrics::Queued;
 use crate::operations::{OperationLane, OperationOptions, Operations};
+use crate::store::hosts::Hosts;
 use crate::store::readiness::Readiness;
 use crate::store::schema::{self, StoreError};
 use crate::store::session::Connector;
@@ -72,14 +72,14 @@ impl Service {
         // First, so that a port in use is found before a database is started.
         let refused = |source| StartError::Listen { address: config.listen, source };
         let listener = server::listen(config.listen).map_err(refused)?;
-        let (options, cluster) = match &config.database {
-            DatabaseChoice::Url(options) => ((**options).clone(), None),
+        let (hosts, cluster) = match &config.database {
+            DatabaseChoice::Url(hosts) => (hosts.clone(), None),
             DatabaseChoice::Private(options) => {
                 let cluster = PrivateCluster::start(options.clone()).await?;
-                (cluster.connect_options(SERVICE_DATABASE), Some(Arc::new(cluster)))
+                (cluster.connect_options(SERVICE_DATABASE).into(), Some(Arc::new(cluster)))
             }
         };
-        match Self::start_on(config, options, cluster.clone(), listener).await {
+        match Self::start_on(config, hosts, cluster.clone(), listener).await {
             Ok(service) => Ok(service),
             Err(error) => {
                 stop_cluster(cluster.as_deref()).await;
@@ -90,12 +90,12 @@ impl Service {
 
     async fn start_on(
         config: &Config,
-        options: PgConnectOptions,
+        hosts: Hosts,
         cluster: Option<Arc<PrivateCluster>>,
         listener: TcpListener,
     ) -> Result<Self, StartError> {
         let address = listener.local_addr()?;
-        let connector = Connector::new(options, config.pool.session);
+        let connector = Connector::new(hosts, config.pool.session);
         schema::prepare(&connector, config.pool.connect).await?;
         let shared = Shared::start(&connector, config.approaches);
         let operations = start_operations(config, &connector, &shared);

@@ -12,6 +12,8 @@ use super::error::CommandError;
 use super::signals::Signals;
 use crate::cluster::{self, ClusterError, ClusterOptions, PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};
+use crate::store::hosts::Hosts;
+use crate::store::session::Connector;
 
 /// How long to wait for the server of another instance before checking whether it still holds the
 /// data folder.
@@ -25,7 +27,7 @@ pub(super) async fn on_database<T>(
 ) -> Result<T, CommandError> {
     let mut signals = Signals::listen()?;
     let (options, started) = match &config.database {
-        DatabaseChoice::Url(options) => ((**options).clone(), None),
+        DatabaseChoice::Url(hosts) => (host_of(hosts, config).await?, None),
         DatabaseChoice::Private(cluster) => reach(cluster, config.pool.connect).await?,
     };
     let result = tokio::select! {
@@ -36,6 +38,18 @@ pub(super) async fn on_database<T>(
         cluster.stop().await?;
     }
     result
+}
+
+/// Of several hosts, the one that accepts changes. A single one is taken as it is: it may be a standby
+/// that is to be verified.
+async fn host_of(hosts: &Hosts, config: &Config) -> Result<PgConnectOptions, CommandError> {
+    if hosts.count() > 1 {
+        let connector = Connector::new(hosts.clone(), config.pool.session);
+        let session = connector.open().await.map_err(CommandError::Connect)?;
+        session.close().await;
+        return Ok(connector.host().clone());
+    }
+    Ok(hosts.last().clone())
 }
 
 /// Refuses a data folder without a cluster.

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use super::variables::VARIABLES;
 use crate::approach::registry;
 use crate::cluster::{ClusterOptions, default_data_dir};
+use crate::store::hosts::Hosts;
 use crate::store::session::SessionLimits;
 
 /// An invalid value, or an unreadable file. One line.
@@ -51,8 +51,8 @@ pub enum LogFormat {
 /// Where the balances are.
 #[derive(Debug)]
 pub enum DatabaseChoice {
-    /// A server that is run by others.
-    Url(Box<PgConnectOptions>),
+    /// A server that is run by others, or a primary with its standbys.
+    Url(Hosts),
     /// The private server.
     Private(ClusterOptions),
 }
@@ -142,14 +142,11 @@ impl Values<'_> {
                 settings: Vec::new(),
             }));
         };
-        let scheme_fits = url.starts_with("postgres://") || url.starts_with("postgresql://");
-        match url.parse() {
-            Ok(options) if scheme_fits => Ok(DatabaseChoice::Url(Box::new(options))),
-            _ => {
-                let allowed = "of the form postgres://user:password@host:port/database";
-                Err(ConfigError::value("DATABASE_URL", "…", allowed))
-            }
-        }
+        let allowed = "of the form postgres://user:password@host:port/database, or with several \
+                       hosts: …@host1:port1,host2:port2/…";
+        let hosts = Hosts::parse(&url);
+        let hosts = hosts.ok_or_else(|| ConfigError::value("DATABASE_URL", "…", allowed))?;
+        Ok(DatabaseChoice::Url(hosts))
     }
 
     pub(super) fn approach(&self) -> Result<&'static str, ConfigError> {

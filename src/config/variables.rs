@@ -26,7 +26,11 @@ pub static VARIABLES: &[Variable] = &[
         "address to listen on; any other than loopback needs AUTH_TOKENS",
     ),
     variable("PORT", "3000", "port to listen on; 0 lets the system choose"),
-    variable("DATABASE_URL", "", "postgres://… to use; unset: a private PostgreSQL is run"),
+    variable(
+        "DATABASE_URL",
+        "",
+        "postgres://… to use, with all hosts of a primary and its standbys (host1:5432,host2:5432); unset: a private PostgreSQL is run",
+    ),
     variable("DATA_DIR", "", "folder of the private PostgreSQL; unset: ./data"),
     variable("PG_BIN", "", "folder of the PostgreSQL programs; unset: they are searched for"),
     variable("WORKERS", "", "threads that serve HTTP; unset: one for each core"),

@@ -1,6 +1,6 @@
 //! All access to PostgreSQL, apart from the statements of the approaches.
 //!
-//! - Sessions and their fair pool: [`session`], [`pool`], [`sessions`],
+//! - Sessions and their fair pool: [`hosts`], [`session`], [`pool`], [`sessions`],
 //!   [`own_session`].
 //! - The meaning of failures: [`error`]; bounded retries: [`retry`].
 //! - Rows that stay locked: [`held`].
@@ -14,6 +14,7 @@ pub mod held;
 pub mod history;
 pub mod hold_expiry;
 pub mod holds;
+pub mod hosts;
 pub mod key_expiry;
 pub mod keys;
 mod migrating;

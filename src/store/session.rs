@@ -10,15 +10,15 @@
 //! locks are gone within half a minute.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgTransactionManager};
-use sqlx::{ConnectOptions, Connection, PgConnection, TransactionManager};
+use sqlx::{ConnectOptions, Connection, FromRow, PgConnection, TransactionManager};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
 use super::error::Failure;
+use super::hosts::Hosts;
 
 /// A boxed future that borrows for as long as it runs.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -74,14 +74,14 @@ pub async fn set_lock_wait(
 /// Opens sessions to one database. Clones share its configuration.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    options: Arc<PgConnectOptions>,
+    hosts: Hosts,
     limits: SessionLimits,
 }
 
 impl Connector {
     /// Does not connect yet.
-    pub fn new(options: PgConnectOptions, limits: SessionLimits) -> Self {
-        Self { options: Arc::new(options.application_name("plimsoll")), limits }
+    pub fn new(hosts: impl Into<Hosts>, limits: SessionLimits) -> Self {
+        Self { hosts: hosts.into().named("plimsoll"), limits }
     }
 
     /// The limits of each session.
@@ -89,17 +89,23 @@ impl Connector {
         self.limits
     }
 
-    /// Opens a session with the limits of this service.
+    /// The host that the last session was opened on.
+    pub fn host(&self) -> &PgConnectOptions {
+        self.hosts.last()
+    }
+
+    /// Opens a session with the limits of this service, on a host that accepts changes.
     ///
     /// # Errors
     /// As the database says, or [`io::ErrorKind::TimedOut`].
     pub async fn open(&self) -> Result<Session, sqlx::Error> {
-        within(self.limits.answer, async {
-            let mut connection = PgConnection::connect_with(&self.options).await?;
-            set_limits(&mut connection, self.limits).await?;
-            Ok(Session { connection, used: Instant::now() })
-        })
-        .await
+        let opening = self.connect(|options| async move {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            let state = set_limits(&mut connection, self.limits).await?;
+            Ok((connection, state))
+        });
+        let connection = opening.await?;
+        Ok(Session { connection, used: Instant::now() })
     }
 
     /// Opens a connection without limits, for long work that no request waits for.
@@ -107,23 +113,62 @@ impl Connector {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_without_limits(&self) -> Result<PgConnection, sqlx::Error> {
-        within(self.limits.answer, async {
+        self.connect(|options| async move {
             // The log need not quote a migration because it is slow.
-            let options = (*self.options).clone().disable_statement_logging();
+            let options = options.disable_statement_logging();
             let mut connection = PgConnection::connect_with(&options).await?;
-            // The role or the database may have other defaults.
-            sqlx::query(
-                r"
-SELECT set_config('statement_timeout', '0', false),
-       set_config('lock_timeout', '0', false),
-       set_config('idle_in_transaction_session_timeout', '0', false)",
-            )
-            .persistent(false)
-            .execute(&mut connection)
-            .await?;
-            Ok(connection)
+            let state = lift_limits(&mut connection).await?;
+            Ok((connection, state))
         })
         .await
+    }
+
+    async fn connect<F>(
+        &self,
+        attempt: impl Fn(PgConnectOptions) -> F,
+    ) -> Result<PgConnection, sqlx::Error>
+    where
+        F: Future<Output = Result<(PgConnection, HostState), sqlx::Error>>,
+    {
+        let is_one_of_many = self.hosts.count() > 1;
+        let attempt = |options| {
+            let connecting = attempt(options);
+            async move {
+                let (connection, state) = connecting.await?;
+                if state.in_recovery || (is_one_of_many && state.read_only) {
+                    return Err(takes_no_changes());
+                }
+                Ok(connection)
+            }
+        };
+        within(self.limits.answer, self.hosts.first(attempt, severity)).await
+    }
+}
+
+/// What a new session learns of its host: whether it is a standby, and whether it is read-only for
+/// another reason.
+#[derive(Clone, Copy, Debug, FromRow)]
+struct HostState {
+    in_recovery: bool,
+    read_only: bool,
+}
+
+/// A standby may be behind its primary, so not even a read may be answered from there. A single host that
+/// an administrator has made read-only still has the truth; of several, another one may have taken over.
+fn takes_no_changes() -> sqlx::Error {
+    // As while a server starts: it may be promoted.
+    let reason = "the host is a standby or read-only, and takes no changes";
+    io::Error::new(io::ErrorKind::ConnectionAborted, reason).into()
+}
+
+/// Of the failures of several hosts, what a host has answered says more than that one is unreachable.
+fn severity(error: &sqlx::Error) -> u8 {
+    match error {
+        sqlx::Error::Database(_) => 2,
+        sqlx::Error::Io(cause) if cause.kind() == io::ErrorKind::ConnectionAborted => 1,
+        sqlx::Error::Io(_) => 0,
+        // Such as a refusal of TLS, which lasts.
+        _ => 3,
     }
 }
 
@@ -232,8 +277,8 @@ async fn within<T>(
 async fn set_limits(
     connection: &mut PgConnection,
     SessionLimits { answer, lock_wait }: SessionLimits,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) -> Result<HostState, sqlx::Error> {
+    sqlx::query_as(
         r"
 SELECT set_config('statement_timeout', $1, false),
        set_config('lock_timeout', $2, false),
@@ -245,13 +290,29 @@ SELECT set_config('statement_timeout', $1, false),
        set_config('tcp_keepalives_count', '3', false),
        set_config('tcp_user_timeout', '25s', false),
        (SELECT set_config(name, '1s', false) FROM pg_settings
-        WHERE name = 'client_connection_check_interval' AND version() LIKE '%linux%')",
+        WHERE name = 'client_connection_check_interval' AND version() LIKE '%linux%'),
+       pg_is_in_recovery() AS in_recovery,
+       current_setting('transaction_read_only') = 'on' AS read_only",
     )
     .bind((answer / 2).as_millis().to_string())
     .bind(lock_wait.as_millis().to_string())
     .bind(answer.as_millis().to_string())
     .persistent(false)
-    .execute(connection)
-    .await?;
-    Ok(())
+    .fetch_one(connection)
+    .await
+}
+
+/// The role or the database may have other defaults.
+async fn lift_limits(connection: &mut PgConnection) -> Result<HostState, sqlx::Error> {
+    sqlx::query_as(
+        r"
+SELECT set_config('statement_timeout', '0', false),
+       set_config('lock_timeout', '0', false),
+       set_config('idle_in_transaction_session_timeout', '0', false),
+       pg_is_in_recovery() AS in_recovery,
+       current_setting('transaction_read_only') = 'on' AS read_only",
+    )
+    .persistent(false)
+    .fetch_one(connection)
+    .await
 }

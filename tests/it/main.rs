@@ -8,6 +8,7 @@ mod bulk;
 mod cluster;
 mod conformance;
 mod contract;
+mod failover;
 mod faults;
 mod heads;
 mod held;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use plimsoll::cluster::{ClusterOptions, PrivateCluster, SERVICE_DATABASE};
 use plimsoll::config::{Config, DatabaseChoice};
 use plimsoll::service::Service;
+use plimsoll::store::hosts::Hosts;
 use plimsoll::verify::verify;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ impl TestService {
 
     /// Starts it on a database that another service may also use.
     pub(crate) async fn start_on(database: PgConnectOptions, variables: &[(&str, &str)]) -> Self {
-        let choice = DatabaseChoice::Url(Box::new(database.clone()));
+        let choice = DatabaseChoice::Url(database.clone().into());
         Self::start_configured(choice, database, variables).await
     }
 
@@ -49,7 +50,21 @@ impl TestService {
         database: PgConnectOptions,
         variables: &[(&str, &str)],
     ) -> Self {
-        Self::start_configured(DatabaseChoice::Url(Box::new(way)), database, variables).await
+        Self::start_configured(DatabaseChoice::Url(way.into()), database, variables).await
+    }
+
+    /// Starts it on several hosts, of which the test uses one.
+    pub(crate) async fn start_on_hosts(hosts: Hosts, database: PgConnectOptions) -> Self {
+        Self::start_configured(DatabaseChoice::Url(hosts), database, &[]).await
+    }
+
+    /// Why it does not start on these hosts.
+    pub(crate) async fn refused_on_hosts(hosts: Hosts, variables: &[(&str, &str)]) -> String {
+        let config = configured(DatabaseChoice::Url(hosts), variables);
+        match Service::start(&config).await {
+            Ok(_) => panic!("it starts"),
+            Err(error) => error.to_string(),
+        }
     }
 
     /// Starts it with its own private cluster.
@@ -75,11 +90,7 @@ impl TestService {
         database: PgConnectOptions,
         variables: &[(&str, &str)],
     ) -> Self {
-        let mut values: HashMap<&str, &str> = [("PORT", "0")].into();
-        values.extend(variables.iter().copied());
-        let mut config = Config::from_lookup(&|name| values.get(name).map(ToString::to_string))
-            .expect("the test's configuration is valid");
-        config.database = choice;
+        let config = configured(choice, variables);
         let service = Service::start(&config).await.expect("the service starts");
         let url = format!("http://{}", service.address());
         let pool = PgPoolOptions::new()
@@ -164,6 +175,15 @@ impl TestService {
         self.pool.close().await;
         self.service.stop().await;
     }
+}
+
+fn configured(choice: DatabaseChoice, variables: &[(&str, &str)]) -> Config {
+    let mut values: HashMap<&str, &str> = [("PORT", "0")].into();
+    values.extend(variables.iter().copied());
+    let mut config = Config::from_lookup(&|name| values.get(name).map(ToString::to_string))
+        .expect("the test's configuration is valid");
+    config.database = choice;
+    config
 }
 
 /// Two instances of the service on one database, or on a fresh one.
