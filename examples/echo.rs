@@ -13,6 +13,7 @@ use axum::routing::patch;
 use plimsoll::config::{Config, HttpLimits};
 use plimsoll::http::body::{amount, members, read_json, whole_number};
 use plimsoll::http::error::HttpError;
+use plimsoll::http::leaving::Leaving;
 use plimsoll::http::response::json;
 use plimsoll::http::server::{Workers, listen};
 
@@ -25,7 +26,7 @@ async fn main() -> io::Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let listener = listen(config.listen)?;
     eprintln!("listening on http://{}", listener.local_addr()?);
-    let workers = Workers::start(config.workers, limits, |_| async {
+    let workers = Workers::start(config.workers, limits, Leaving::default(), |_| async {
         let router = Router::new().route("/approach/echo/balance", patch(echo));
         Ok::<_, io::Error>((router, std::future::ready(())))
     });

@@ -14,7 +14,9 @@ use tracing::info;
 use crate::approach::registry::{ApproachOptions, Approaches, Shared};
 use crate::cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};
-use crate::http::{self, App, Parts, auth::Tokens, server, server::Workers};
+use crate::http::leaving::Leaving;
+use crate::http::server::{self, Workers};
+use crate::http::{self, App, Parts, auth::Tokens};
 use crate::metrics::Queued;
 use crate::operations::{OperationLane, OperationOptions, Operations};
 use crate::store::hosts::Hosts;
@@ -55,6 +57,7 @@ pub enum StartError {
 pub struct Service {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
+    leaving: Leaving,
     serving: JoinHandle<()>,
     expiry: [JoinHandle<()>; 2],
     supervisor: Option<JoinHandle<()>>,
@@ -99,7 +102,8 @@ impl Service {
         schema::prepare(&connector, config.pool.connect).await?;
         let shared = Shared::start(&connector, config.approaches);
         let operations = start_operations(config, &connector, &shared);
-        let workers = start_workers(config, &connector, &shared, &operations).await?;
+        let leaving = Leaving::default();
+        let workers = start_workers(config, &connector, &shared, &operations, &leaving).await?;
         let supervisor = cluster.clone().map(|cluster| tokio::spawn(supervise(cluster)));
         let expiry = [
             tokio::spawn(key_expiry::run(connector.clone(), config.key_expiry)),
@@ -111,7 +115,17 @@ impl Service {
             let _ = stopped.await;
         }));
         info!("listening on http://{address}");
-        Ok(Self { address, stop, serving, expiry, supervisor, shared, operations, cluster })
+        Ok(Self {
+            address,
+            stop,
+            leaving,
+            serving,
+            expiry,
+            supervisor,
+            shared,
+            operations,
+            cluster,
+        })
     }
 
     /// The address it listens on. Where port 0 was configured, this is the port that was chosen.
@@ -119,9 +133,16 @@ impl Service {
         self.address
     }
 
+    /// Announces the stop: `GET /readyz` fails from now on, and each response is the last one of its
+    /// connection. All requests are still served.
+    pub fn leave(&self) {
+        self.leaving.announce();
+    }
+
     /// Answers the requests in flight, then closes the database sessions, then stops the private
     /// cluster. Waits at most a few seconds for a database that does not respond.
     pub async fn stop(self) {
+        self.leave();
         let _ = self.stop.send(());
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the accept loop panicked");
@@ -150,6 +171,7 @@ async fn start_workers(
     connector: &Connector,
     shared: &Shared,
     operations: &OperationLane,
+    leaving: &Leaving,
 ) -> Result<Workers, StartError> {
     let (count, pool, http) = (config.workers, config.pool, config.http);
     let homes = pool.homes(count);
@@ -157,6 +179,7 @@ async fn start_workers(
     let (connector, shared, tokens) =
         (connector.clone(), shared.clone(), config.auth_tokens.clone());
     let operations = operations.clone();
+    let app_leaving = leaving.clone();
     let metrics: Arc<dyn Fn() -> String + Send + Sync> = {
         let (shared, operations) = (shared.clone(), operations.clone());
         Arc::new(move || {
@@ -165,11 +188,12 @@ async fn start_workers(
         })
     };
     let readiness = Readiness::new(connector.clone());
-    Workers::start(count, http, move |number| {
+    Workers::start(count, http, leaving.clone(), move |number| {
         let (connector, stores) = (connector.clone(), Arc::clone(&stores));
         let (shared, readiness) = (shared.clone(), readiness.clone());
         let tokens = Tokens::new(tokens.clone());
         let (operations, metrics) = (operations.clone(), Arc::clone(&metrics));
+        let leaving = app_leaving.clone();
         async move {
             let known = {
                 let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,6 +215,7 @@ async fn start_workers(
                 metrics,
                 store: store.clone(),
                 readiness,
+                leaving,
                 tokens,
                 room: http::room::Room::default(),
                 body_limit: http.read,

@@ -1,5 +1,6 @@
 //! `plimsoll serve`: the service itself.
 
+use tokio::time::sleep;
 use tracing::info;
 
 use super::error::CommandError;
@@ -7,7 +8,8 @@ use super::signals::Signals;
 use crate::config::Config;
 use crate::service::Service;
 
-/// Starts the service, serves until SIGINT or SIGTERM, then shuts down gracefully.
+/// Starts the service and serves until SIGINT or SIGTERM. Then announces the stop, and after
+/// `STOP_DELAY_SECS`, or at a second signal, shuts down gracefully.
 ///
 /// # Errors
 /// [`CommandError::Start`] with the reason. Then nothing is left running.
@@ -17,6 +19,11 @@ pub async fn serve(config: &Config) -> Result<(), CommandError> {
     let service = Service::start(config).await?;
     let signal = signals.next().await;
     info!(signal, "stopping");
+    service.leave();
+    tokio::select! {
+        () = sleep(config.http.stop_delay) => {}
+        _ = signals.next() => {}
+    }
     service.stop().await;
     Ok(())
 }

@@ -27,6 +27,8 @@ pub struct HttpLimits {
     pub connections: usize,
     /// Time limit for the head of a request, for its body, and for an idle connection.
     pub read: Duration,
+    /// How long new requests are still accepted after the stop has been announced.
+    pub stop_delay: Duration,
     /// Time limit for the requests in flight at shutdown.
     pub drain: Duration,
 }
@@ -93,6 +95,7 @@ impl Config {
             http: HttpLimits {
                 connections: values.number("MAX_CONNECTIONS", 1, 1_000_000)?,
                 read: values.seconds("READ_TIMEOUT_SECS")?,
+                stop_delay: values.number("STOP_DELAY_SECS", 0, 3600).map(Duration::from_secs)?,
                 drain: values.seconds("DRAIN_TIMEOUT_SECS")?,
             },
             approaches: ApproachOptions {

@@ -67,6 +67,11 @@ pub static VARIABLES: &[Variable] = &[
         "limit for a request's head, for its body and for taking its response; closes idle connections",
     ),
     variable(
+        "STOP_DELAY_SECS",
+        "1",
+        "after SIGTERM, how long requests are still accepted while GET /readyz says 503; behind a load balancer, longer than it takes to notice; a second signal ends it",
+    ),
+    variable(
         "DRAIN_TIMEOUT_SECS",
         "10",
         "time for requests in flight when the service is told to stop",

@@ -9,6 +9,7 @@ use axum::extract::rejection::PathRejection;
 use super::auth::Tokens;
 use super::body::user_id;
 use super::error::HttpError;
+use super::leaving::Leaving;
 use super::room::Room;
 use crate::approach::registry::Approaches;
 use crate::ledger::UserId;
@@ -31,6 +32,8 @@ pub struct Parts {
     pub store: Store,
     /// Whether the database takes changes.
     pub readiness: Readiness,
+    /// Whether the service is about to stop.
+    pub leaving: Leaving,
     /// The tokens that open the guarded routes.
     pub tokens: Tokens,
     /// The memory of bulks.

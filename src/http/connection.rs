@@ -6,9 +6,9 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,24 +21,37 @@ use hyper::service::service_fn;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{unconstrained, yield_now};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 use tracing::debug;
 
 use super::error::response_to_panic;
-use super::places::Place;
+use super::leaving::Leaving;
+use super::places::{Pause, Place};
 use super::refusal::Refusing;
 use super::streaming::Link;
 use super::wire::HEAD_BYTES_MAX;
+use crate::config::HttpLimits;
 
-/// Responds to one request after the other with `router`. The connection closes when either side
-/// closes it, when it was idle for `limit`, or when it is idle and another one needs its `place`. A
-/// change of `shutdown` closes it after the current response, or at once if there is none.
+/// What all connections of a thread share.
+#[derive(Clone)]
+pub(super) struct Serving {
+    pub(super) router: Router,
+    pub(super) limits: HttpLimits,
+    pub(super) leaving: Leaving,
+}
+
+/// How long a connection may be idle at shutdown. A client that has just got its last response, or has
+/// just connected, may have sent a request that is not here yet.
+const IDLE_AT_SHUTDOWN_MAX: Duration = Duration::from_millis(500);
+
+/// Responds to one request after the other. The connection closes when either side closes it, when it
+/// was idle for too long, or when it is idle and another one needs its `place`. A change of `shutdown`
+/// closes it after the current response, or when it has been idle for a short time.
 pub(super) async fn serve(
     place: Place,
     stream: TcpStream,
-    router: Router,
-    limit: Duration,
+    serving: Serving,
     mut shutdown: watch::Receiver<()>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -47,7 +60,7 @@ pub(super) async fn serve(
     }
     let mut stream = Refusing::new(stream);
     // The stream is only lent, so that hyper's buffers are freed before it lingers.
-    serve_requests(&place, &mut stream, router, limit, shutdown.clone()).await;
+    serve_requests(&place, &mut stream, serving, shutdown.clone()).await;
     tokio::select! {
         () = stream.linger() => {}
         _ = shutdown.changed() => {}
@@ -60,13 +73,13 @@ pub(super) async fn serve(
 async fn serve_requests(
     place: &Place,
     stream: &mut Refusing,
-    router: Router,
-    limit: Duration,
+    Serving { router, limits, leaving }: Serving,
     shutdown: watch::Receiver<()>,
 ) {
     let pause = place.pause();
+    let mut limit = limits.read;
     let service = {
-        let (pause, link) = (Arc::clone(pause), Arc::new(Link::new(pause, &shutdown)));
+        let (pause, link) = (Arc::clone(pause), Arc::new(Link::new(pause, &shutdown, leaving)));
         service_fn(move |request| {
             pause.interrupt();
             let link = Arc::clone(&link);
@@ -85,28 +98,22 @@ async fn serve_requests(
     let _ = poll_immediate(unconstrained(timer.as_mut())).await;
     poll_fn(|context| place.listen(context)).await;
     let mut recheck = pin!(None);
-    let mut is_shutting_down = false;
+    let (mut is_shutting_down, mut is_closing) = (false, false);
     let ended = poll_fn(|context| {
         if !is_shutting_down && shutdown.has_changed().unwrap_or(true) {
             is_shutting_down = true;
-            connection.as_mut().graceful_shutdown();
+            limit = IDLE_AT_SHUTDOWN_MAX.min(limits.stop_delay);
+            set(timer.as_mut(), pause.ends(limit), context);
         }
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
             return Poll::Ready(ended.map_err(Some));
         }
-        while timer.is_elapsed() {
-            let ends = pause.ends(limit);
-            if ends <= Instant::now() {
-                return Poll::Ready(Err(None));
-            }
-            timer.as_mut().reset(ends);
-            let _ = pin!(unconstrained(timer.as_mut())).poll(context);
-        }
-        let is_to_leave = place.is_to_leave(context);
+        let is_to_leave =
+            place.is_to_leave(context) || has_expired(&mut timer, pause, limit, context);
         if pause.is_cut() {
             return Poll::Ready(Err(None));
         }
-        if !is_to_leave {
+        if !is_to_leave || is_closing {
             recheck.set(None);
             return Poll::Pending;
         }
@@ -115,14 +122,43 @@ async fn serve_requests(
         if recheck.is_none() {
             recheck.set(Some(yield_now()));
         }
-        let rechecked = recheck.as_mut().as_pin_mut().expect("set above").poll(context);
-        rechecked.map(|()| Err(None))
+        ready!(recheck.as_mut().as_pin_mut().expect("set above").poll(context));
+        if !is_shutting_down {
+            return Poll::Ready(Err(None));
+        }
+        // The last response may still be on its way to a slow client, which has until the end of the
+        // drain time.
+        is_closing = true;
+        connection.as_mut().graceful_shutdown();
+        connection.as_mut().poll(context).map_err(Some)
     });
     match ended.await {
         Ok(()) => {}
         Err(Some(error)) => debug!(%error, "a connection ended early"),
         Err(None) => debug!("nothing was asked for on a connection"),
     }
+}
+
+/// Whether the pause has reached `limit`. Sets the timer anew if it has not.
+fn has_expired(
+    timer: &mut Pin<&mut Sleep>,
+    pause: &Pause,
+    limit: Duration,
+    context: &mut Context<'_>,
+) -> bool {
+    while timer.is_elapsed() {
+        let ends = pause.ends(limit);
+        if ends <= Instant::now() {
+            return true;
+        }
+        set(timer.as_mut(), ends, context);
+    }
+    false
+}
+
+fn set(mut timer: Pin<&mut Sleep>, to: Instant, context: &mut Context<'_>) {
+    timer.as_mut().reset(to);
+    let _ = pin!(unconstrained(timer)).poll(context);
 }
 
 /// The settings of hyper's connections.
@@ -176,7 +212,9 @@ mod tests {
         let (_open, shutdown) = watch::channel(());
         let router = Router::new().route("/", get(async || "here"));
         let minute = Duration::from_secs(60);
-        let mut connection = pin!(serve(place, stream, router, minute, shutdown));
+        let limits = HttpLimits { connections: 1, read: minute, stop_delay: minute, drain: minute };
+        let serving = Serving { router, limits, leaving: Leaving::default() };
+        let mut connection = pin!(serve(place, stream, serving, shutdown));
         // The service has found nothing to read so far.
         assert!(poll_immediate(connection.as_mut()).await.is_none());
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();

@@ -73,6 +73,9 @@ pub enum HttpError {
     /// The change was well-formed, but yielded no decision.
     #[error(transparent)]
     Change(#[from] ChangeError),
+    /// The service is about to stop.
+    #[error("The service is stopping")]
+    Leaving,
     /// The database does not respond.
     #[error("The database is not ready")]
     NotReady,
@@ -104,7 +107,7 @@ impl HttpError {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::NotJson | Self::NotJsonOrLines => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotReady | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Stopping | Self::Leaving => StatusCode::SERVICE_UNAVAILABLE,
             Self::Change(change) => status_of(change),
         }
     }

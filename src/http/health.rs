@@ -21,7 +21,7 @@ pub async fn alive() -> Response<Body> {
     json(StatusCode::OK, r#"{"status":"ok"}"#)
 }
 
-/// The database takes changes.
+/// The database takes changes, and the service is not about to stop.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -30,7 +30,9 @@ pub async fn alive() -> Response<Body> {
     responses(responses::Ready)
 )]
 pub async fn ready(State(app): State<App>) -> Result<Response<Body>, HttpError> {
-    if app.readiness.check().await {
+    if app.leaving.is_announced() {
+        Err(HttpError::Leaving)
+    } else if app.readiness.check().await {
         Ok(json(StatusCode::OK, r#"{"status":"ready"}"#))
     } else {
         Err(HttpError::NotReady)

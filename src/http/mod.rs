@@ -19,6 +19,7 @@ pub mod health;
 pub mod holding;
 pub mod holds;
 pub mod key;
+pub mod leaving;
 pub mod metrics;
 pub mod openapi;
 mod places;

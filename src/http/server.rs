@@ -6,7 +6,10 @@
 //! port with another process, where this server reports an error.
 
 use std::io;
+use std::iter::Cycle;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::slice;
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +23,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
-use super::connection::serve;
+use super::connection::{Serving, serve};
+use super::leaving::Leaving;
 use super::places::{Place, Places};
 use crate::config::HttpLimits;
 
@@ -37,6 +41,10 @@ const UNSENT_MAX: u32 = 128 * 1024;
 
 /// The pause after a failed accept that closing other connections would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a client may take to complete its connection, whose first packet came before the listener
+/// was about to close. One round trip.
+const HANDSHAKE_MAX: Duration = Duration::from_millis(200);
 
 /// The extra time at shutdown, beyond the time in which connections are closed.
 const SHUTDOWN_SLACK: Duration = Duration::from_secs(1);
@@ -80,7 +88,12 @@ impl Workers {
     ///
     /// # Errors
     /// The first error of any `make`. The other threads then end.
-    pub async fn start<M, F, C, E>(count: u32, limits: HttpLimits, make: M) -> Result<Self, E>
+    pub async fn start<M, F, C, E>(
+        count: u32,
+        limits: HttpLimits,
+        leaving: Leaving,
+        make: M,
+    ) -> Result<Self, E>
     where
         M: Fn(u32) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(Router, C), E>>,
@@ -97,7 +110,8 @@ impl Workers {
                 serving: workers.serving.subscribe(),
                 closing: workers.closing.subscribe(),
             };
-            let work = move || worker(make(number), accepted, limits, ready, phases);
+            let leaving = leaving.clone();
+            let work = move || worker(make(number), accepted, limits, leaving, ready, phases);
             let name = format!("http-{number}");
             workers.threads.push(thread::Builder::new().name(name).spawn(work)?);
             workers.inboxes.push(inbox);
@@ -106,18 +120,28 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Accepts connections until `stop` resolves. Then the requests in flight may finish within
-    /// `limits.drain`, and everything is closed.
+    /// Accepts connections until `stop` resolves, and those that clients have made by then. Then the
+    /// requests in flight may finish within `limits.drain`, and everything is closed.
     pub async fn serve(
         self,
         listener: TcpListener,
         limits: HttpLimits,
         stop: impl Future<Output = ()>,
     ) {
-        let places = Places::new(limits.connections);
-        tokio::select! {
-            () = dispatch(&listener, places, &self.inboxes) => {}
-            () = stop => {}
+        let mut dispatch = Dispatch {
+            listener: &listener,
+            places: Places::new(limits.connections),
+            inboxes: self.inboxes.iter().cycle(),
+        };
+        dispatch.until(stop).await;
+        refuse_new(&listener);
+        let finish_handshakes = sleep(HANDSHAKE_MAX.min(limits.stop_delay));
+        let rest = async {
+            dispatch.until(finish_handshakes).await;
+            dispatch.until(std::future::ready(())).await;
+        };
+        if timeout(limits.drain, rest).await.is_err() {
+            warn!("not every new connection found a place in time");
         }
         drop(listener);
         // Closed inboxes tell the workers to shut down.
@@ -138,19 +162,62 @@ impl Workers {
     }
 }
 
-/// Sends each connection to the next worker in turn. Never returns.
-async fn dispatch(listener: &TcpListener, mut places: Places, inboxes: &[mpsc::Sender<Accepted>]) {
-    for inbox in inboxes.iter().cycle() {
-        // In this order, so that no connection is closed before another one has come.
-        let stream = accept(listener, &mut places).await;
-        let place = places.take().await;
-        match stream.into_std() {
-            // A worker that panicked has lost its connections and gets no more.
-            Ok(stream) => drop(inbox.send(Accepted { stream, place }).await),
-            Err(error) => warn!(%error, "cannot hand a connection over"),
+/// Sends each connection to the next worker in turn.
+struct Dispatch<'a> {
+    listener: &'a TcpListener,
+    places: Places,
+    inboxes: Cycle<slice::Iter<'a, mpsc::Sender<Accepted>>>,
+}
+
+impl Dispatch<'_> {
+    /// Accepts connections until `stop` resolves and no more connection waits. A connection that was
+    /// accepted is never dropped.
+    async fn until(&mut self, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        loop {
+            // In this order, so that no connection is closed before another one has come.
+            let stream = tokio::select! {
+                biased;
+                stream = accept(self.listener, &mut self.places) => stream,
+                () = &mut stop => return,
+            };
+            let place = self.places.take().await;
+            let Some(inbox) = self.inboxes.next() else { return };
+            match stream.into_std() {
+                // A worker that panicked has lost its connections and gets no more.
+                Ok(stream) => drop(inbox.send(Accepted { stream, place }).await),
+                Err(error) => warn!(%error, "cannot hand a connection over"),
+            }
         }
     }
 }
+
+/// Makes the kernel drop the first packet of each new connection, while those that it has answered are
+/// still accepted. Closing the listener resets every connection that waits to be accepted, although its
+/// client may have sent a request. A client whose first packet was dropped repeats it after a second, and
+/// is then refused, or reaches the next service on this port.
+#[cfg(target_os = "linux")]
+fn refuse_new(listener: &TcpListener) {
+    use socket2::{SockFilter, SockRef};
+    // Classic BPF (linux/bpf_common.h), applied from the TCP header on. Byte 13 has the flags.
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_ANY_BIT: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const SYN: u32 = 0x02;
+    let program = [
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(JUMP_IF_ANY_BIT, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
+    if let Err(error) = SockRef::from(listener).attach_filter(&program) {
+        warn!(%error, "cannot refuse new connections in order");
+    }
+}
+
+/// Elsewhere a connection that is made at the last moment may be reset.
+#[cfg(not(target_os = "linux"))]
+fn refuse_new(_: &TcpListener) {}
 
 async fn accept(listener: &TcpListener, places: &mut Places) -> TcpStream {
     loop {
@@ -195,6 +262,7 @@ fn worker<C: Future<Output = ()>, E: From<io::Error>>(
     making: impl Future<Output = Result<(Router, C), E>>,
     accepted: mpsc::Receiver<Accepted>,
     limits: HttpLimits,
+    leaving: Leaving,
     ready: oneshot::Sender<Result<(), E>>,
     mut phases: Phases,
 ) {
@@ -206,8 +274,7 @@ fn worker<C: Future<Output = ()>, E: From<io::Error>>(
         match making.await {
             Ok((router, close)) => {
                 drop(ready.send(Ok(())));
-                serve_all(accepted, &router, limits).await;
-                drop(router);
+                serve_all(accepted, Serving { router, limits, leaving }).await;
                 drop(phases.serving);
                 // The sender signals by being dropped, which is an error here.
                 let _ = phases.closing.changed().await;
@@ -220,20 +287,20 @@ fn worker<C: Future<Output = ()>, E: From<io::Error>>(
     runtime.shutdown_background();
 }
 
-async fn serve_all(mut accepted: mpsc::Receiver<Accepted>, router: &Router, limits: HttpLimits) {
+async fn serve_all(mut accepted: mpsc::Receiver<Accepted>, serving: Serving) {
     // The receiver signals shutdown; dropping it reports that the connection has closed.
     let (open, shutdown) = watch::channel(());
     while let Some(Accepted { stream, place }) = accepted.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
-                tokio::spawn(serve(place, stream, router.clone(), limits.read, shutdown.clone()));
+                tokio::spawn(serve(place, stream, serving.clone(), shutdown.clone()));
             }
             Err(error) => warn!(%error, "cannot take a connection over"),
         }
     }
     drop(shutdown);
     open.send_replace(());
-    if timeout(limits.drain, open.closed()).await.is_err() {
+    if timeout(serving.limits.drain, open.closed()).await.is_err() {
         warn!("connections were still open at the end of the drain time");
     }
 }

@@ -13,6 +13,7 @@ use axum::http::Response;
 use hyper::body::{Bytes, Frame, SizeHint};
 use tokio::sync::{mpsc, watch};
 
+use super::leaving::Leaving;
 use super::places::Pause;
 
 /// Marks a response, in its extensions.
@@ -26,6 +27,7 @@ pub(super) struct Connecting(mpsc::Receiver<Arc<Link>>);
 pub(super) struct Link {
     pause: Arc<Pause>,
     shutdown: watch::Receiver<()>,
+    leaving: Leaving,
 }
 
 /// For one response.
@@ -42,12 +44,17 @@ impl Connecting {
 }
 
 impl Link {
-    pub(super) fn new(pause: &Arc<Pause>, shutdown: &watch::Receiver<()>) -> Self {
-        Self { pause: Arc::clone(pause), shutdown: shutdown.clone() }
+    pub(super) fn new(
+        pause: &Arc<Pause>,
+        shutdown: &watch::Receiver<()>,
+        leaving: Leaving,
+    ) -> Self {
+        Self { pause: Arc::clone(pause), shutdown: shutdown.clone(), leaving }
     }
 
     /// Begins the connection's pause when the response, or else its body, is complete.
     pub(super) fn attend(self: &Arc<Self>, mut response: Response<Body>) -> Response<Body> {
+        self.leaving.mark(&mut response);
         let Some(Streaming(to)) = response.extensions_mut().remove() else {
             self.pause.resume();
             return response;

@@ -1,4 +1,4 @@
-//! Faults at runtime: clients that hang up, a database that stalls, a stop under load.
+//! Faults at runtime: clients that hang up, a database that stalls, killed processes.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use plimsoll::approach::registry;
 use reqwest::Method;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -212,47 +212,6 @@ pub(crate) async fn waiting_for_locks(service: &TestService) -> i64 {
     .fetch_one(&service.pool)
     .await
     .unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_closes_resting_connections_at_once() {
-    let service = TestService::start_with(&[("DRAIN_TIMEOUT_SECS", "600")]).await;
-    let address = service.service.address();
-    let silent = TcpStream::connect(address).await.unwrap();
-    let mut used = TcpStream::connect(address).await.unwrap();
-    used.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"}") {
-        assert!(used.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
-    }
-    let stopped = timeout(Duration::from_secs(60), service.stop()).await;
-    stopped.expect("a connection without a request is not waited for");
-    answer.clear();
-    assert_eq!(used.read_buf(&mut answer).await.unwrap(), 0);
-    drop(silent);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_answers_the_requests_in_flight() {
-    let service = TestService::start().await;
-    let user = service.user_with(1_000).await;
-    let lock = lock_row(&service, user).await;
-    let (client, url) = (service.client.clone(), service.url.clone());
-    let in_flight = tokio::spawn(async move {
-        let request = client
-            .patch(format!("{url}/approach/self/balance"))
-            .header("content-type", "application/json")
-            .body(format!("{{\"userId\":{user},\"amount\":-1}}"));
-        crate::service::read(request.send().await.unwrap()).await
-    });
-    until("the change waits for the row", async || waiting_for_locks(&service).await == 1).await;
-    let address = service.service.address();
-    let stopping = tokio::spawn(service.service.stop());
-    until("new connections are refused", async || TcpStream::connect(address).await.is_err()).await;
-    assert!(!stopping.is_finished(), "it waits for the request in flight");
-    lock.rollback().await.unwrap();
-    assert_eq!(in_flight.await.unwrap(), (200, balance_body(999)));
-    timeout(Duration::from_secs(10), stopping).await.expect("it stops").unwrap();
 }
 
 /// How many changes of one load were accepted, refused, not applied, or have an unknown outcome.

@@ -29,6 +29,7 @@ mod service;
 mod sessions;
 mod standby;
 mod statements;
+mod stopping;
 mod stream;
 mod tester;
 mod upgrade;

@@ -23,6 +23,11 @@ pub(crate) struct ServiceProcess {
 impl ServiceProcess {
     /// Starts it on a new database. `limits` is a shell command that sets the process limits.
     pub(crate) async fn start(limits: &str) -> Self {
+        Self::start_with(limits, &[]).await
+    }
+
+    /// As [`start`](Self::start), with these environment variables.
+    pub(crate) async fn start_with(limits: &str, variables: &[(&str, &str)]) -> Self {
         let database = shared().await.fresh_database().await;
         let url = database.to_url_lossy().to_string();
         let executable = env!("CARGO_BIN_EXE_plimsoll");
@@ -32,6 +37,7 @@ impl ServiceProcess {
             .current_dir(fresh_folder("process"))
             .env_clear()
             .envs([("DATABASE_URL", &*url), ("PORT", "0"), ("WORKERS", "2")])
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -53,8 +59,13 @@ impl ServiceProcess {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal, by its name after a hyphen.
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it runs").to_string();
-        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+        let sent = std::process::Command::new("kill").args([name, &pid]).status();
         assert!(sent.expect("kill runs").success());
     }
 

@@ -178,7 +178,7 @@ impl TestService {
 }
 
 fn configured(choice: DatabaseChoice, variables: &[(&str, &str)]) -> Config {
-    let mut values: HashMap<&str, &str> = [("PORT", "0")].into();
+    let mut values: HashMap<&str, &str> = [("PORT", "0"), ("STOP_DELAY_SECS", "0")].into();
     values.extend(variables.iter().copied());
     let mut config = Config::from_lookup(&|name| values.get(name).map(ToString::to_string))
         .expect("the test's configuration is valid");
