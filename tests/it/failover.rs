@@ -30,7 +30,8 @@ impl Pair {
         let folder = fresh_folder("primary");
         let primary = PrivateCluster::start(options_in(&folder)).await.unwrap();
         let standby_folder = fresh_folder("second");
-        copy(&primary, &options_in(&standby_folder).data_dir);
+        let flags = ["--write-recovery-conf"];
+        base_backup(&primary, &options_in(&standby_folder).data_dir, &flags);
         let standby = PrivateCluster::start(options_in(&standby_folder)).await.unwrap();
         let pair = Self { primary, standby };
         pair.wait_for_standby().await;
@@ -74,8 +75,8 @@ impl Pair {
     }
 }
 
-/// Makes the data folder of a standby of this primary.
-fn copy(primary: &PrivateCluster, data_dir: &Path) {
+/// Makes a data folder with a copy of a running cluster.
+pub(crate) fn base_backup(primary: &PrivateCluster, data_dir: &Path, flags: &[&str]) {
     fs::create_dir(data_dir).unwrap();
     // Marks the folder as Plimsoll's.
     fs::write(data_dir.join("plimsoll.lock"), "").unwrap();
@@ -92,7 +93,8 @@ fn copy(primary: &PrivateCluster, data_dir: &Path) {
         .arg(data_dir.join("postgres"))
         .arg("--host")
         .arg(primary.socket_dir())
-        .args(["--username", SUPERUSER_ROLE, "--checkpoint=fast", "--write-recovery-conf"])
+        .args(["--username", SUPERUSER_ROLE, "--checkpoint=fast"])
+        .args(flags)
         .output()
         .unwrap();
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
