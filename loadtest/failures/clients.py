@@ -52,12 +52,15 @@ class Clients:
             f"PATCH /approach/{approach}/balance HTTP/1.1\r\nhost: x\r\n{keyed}"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}"
         )
+        return Answer(user, await self.status(request), sent, time.monotonic())
+
+    async def status(self, request: str) -> int:
+        """The status of the answer to a request; 0 if there is none, for any reason."""
         patience_seconds = min(self._patience_seconds, self.give_up_at - time.monotonic())
         try:
-            status = await asyncio.wait_for(self._exchange(request.encode()), patience_seconds)
+            return await asyncio.wait_for(self._exchange(request.encode()), patience_seconds)
         except (OSError, asyncio.TimeoutError):
-            status = 0
-        return Answer(user, status, sent, time.monotonic())
+            return 0
 
     async def _exchange(self, request: bytes) -> int:
         connection = self._idle.pop() if self._idle else await connect(self._port)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .connections import endless_heads, idle_connections
+from .database import database_away, disk_full
 from .held_rows import HeldRows
 from .keys import keyed_duplicate, missing_standby
+from .restarts import restarts, rolling_restarts
 from .sessions import silent_sessions
 
 ALL = {
@@ -16,6 +18,10 @@ ALL = {
     "idle-connections": idle_connections,
     "keyed-duplicate": keyed_duplicate,
     "missing-standby": missing_standby,
+    "disk-full": disk_full,
+    "restarts": restarts,
+    "rolling-restarts": rolling_restarts,
+    "database-away": database_away,
     # The last one, because it kills sessions: PostgreSQL then ends all others and recovers.
     "silent-sessions": silent_sessions,
 }

@@ -34,13 +34,18 @@ class Stage:
     _stopped: set[int] = field(default_factory=set)
 
     def start_service(self, **settings: str) -> Process:
-        """Starts the service with its default configuration, except for these settings."""
-        url = self.postgres.url(over_tcp=False)
-        env = processes.bare_environment(DATABASE_URL=url, PORT="0", **settings)
-        log = self.folder / "service.log"
-        service = processes.start(self.stack, "plimsoll", [self.program], log, env)
-        service.wait_for_address(seconds=60)
+        """Starts the service with its default configuration, except for these settings, on fresh users."""
+        service = self.launch("service.log", **settings)
         self.postgres.sql(arena.fresh_database(USERS))
+        return service
+
+    def launch(self, log: str, **settings: str) -> Process:
+        """Starts the service on the users that are there."""
+        url = self.postgres.url(over_tcp=False)
+        env = processes.bare_environment(**{"DATABASE_URL": url, "PORT": "0", **settings})
+        command = [self.program]
+        service = processes.start(self.stack, "plimsoll", command, self.folder / log, env)
+        service.wait_for_address(seconds=60)
         return service
 
     def verify(self) -> Check:

@@ -41,19 +41,28 @@ class Postgres:
             give(path, user)
         self._make(cluster, folder, user)
         command = [self.bin / "postgres", "-D", cluster, *self._settings(root)]
-        # SIGINT is PostgreSQL's fast shutdown, which does not wait for clients.
-        server = processes.start(
+        self._start = lambda: processes.start(
             stack,
             "postgres",
             command,
             folder / "postgres.log",
             self._env,
             user,
+            # SIGINT is PostgreSQL's fast shutdown, which does not wait for clients.
             end_by=signal.SIGINT,
             end_seconds=120,
         )
-        server.wait_until(self._accepts, seconds=60)
+        self.start()
         self.sql(f"CREATE DATABASE {DATABASE}", database="postgres")
+
+    def start(self):
+        """Starts the server, and waits until it answers."""
+        self._server = self._start()
+        self._server.wait_until(self._accepts, seconds=60)
+
+    def end(self, how: int):
+        """Ends the server by this signal."""
+        self._server.end(how, seconds=120)
 
     def url(self, over_tcp: bool) -> str:
         """The DATABASE_URL of the Unix socket, or of loopback."""

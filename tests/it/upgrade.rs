@@ -270,3 +270,17 @@ async fn the_version_before_can_not_write_after_the_upgrade() {
     assert_eq!(service.balance_of(1).await, 10_000);
     tokio::time::timeout(Duration::from_secs(60), service.stop()).await.unwrap();
 }
+
+#[test]
+fn the_guide_says_of_each_migration_whether_the_version_before_may_serve() {
+    let guide = include_str!("../../docs/upgrading.md");
+    let said: Vec<i64> = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .filter(|(_, answer)| ["yes", "no", "there is none"].iter().any(|a| answer.starts_with(a)))
+        .flat_map(|(numbers, _)| numbers.split(", "))
+        .map(|number| number.parse().unwrap())
+        .collect();
+    let all: Vec<_> = sqlx::migrate!("./migrations").iter().map(|one| one.version).collect();
+    assert_eq!(said, all);
+}
