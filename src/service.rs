@@ -15,15 +15,17 @@ use crate::approach::registry::{ApproachOptions, Approaches, Shared};
 use crate::cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};
 use crate::http::leaving::Leaving;
+use crate::http::observe::{ObserverParts, failure_log::FailureLog};
 use crate::http::server::{self, Workers};
 use crate::http::{self, App, Parts, auth::Tokens};
-use crate::metrics::Queued;
+use crate::metrics::Snapshot;
+use crate::metrics::sessions::PoolUse;
 use crate::operations::{OperationLane, OperationOptions, Operations};
 use crate::store::hosts::Hosts;
 use crate::store::readiness::Readiness;
 use crate::store::schema::{self, StoreError};
 use crate::store::session::Connector;
-use crate::store::{Store, hold_expiry, key_expiry};
+use crate::store::{Store, hold_expiry, key_expiry, sizes};
 
 /// How often the private PostgreSQL is checked.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(200);
@@ -59,7 +61,8 @@ pub struct Service {
     stop: oneshot::Sender<()>,
     leaving: Leaving,
     serving: JoinHandle<()>,
-    expiry: [JoinHandle<()>; 2],
+    background: [JoinHandle<()>; 4],
+    log: FailureLog,
     supervisor: Option<JoinHandle<()>>,
     shared: Shared,
     operations: OperationLane,
@@ -103,11 +106,17 @@ impl Service {
         let shared = Shared::start(&connector, config.approaches);
         let operations = start_operations(config, &connector, &shared);
         let leaving = Leaving::default();
-        let workers = start_workers(config, &connector, &shared, &operations, &leaving).await?;
+        let log = FailureLog::default();
+        let observers = ObserverParts { metrics: Arc::clone(shared.metrics()), log: log.clone() };
+        let workers =
+            start_workers(config, &connector, &shared, &operations, &leaving, observers).await?;
         let supervisor = cluster.clone().map(|cluster| tokio::spawn(supervise(cluster)));
-        let expiry = [
+        let database = shared.metrics().database().clone();
+        let background = [
             tokio::spawn(key_expiry::run(connector.clone(), config.key_expiry)),
-            tokio::spawn(hold_expiry::run(connector, config.hold_sweep)),
+            tokio::spawn(hold_expiry::run(connector.clone(), config.hold_sweep)),
+            tokio::spawn(sizes::run(connector, database)),
+            tokio::spawn(log.clone().run()),
         ];
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(workers.serve(listener, config.http, async {
@@ -120,7 +129,8 @@ impl Service {
             stop,
             leaving,
             serving,
-            expiry,
+            background,
+            log,
             supervisor,
             shared,
             operations,
@@ -149,7 +159,8 @@ impl Service {
         }
         tokio::join!(self.shared.close(CLOSE_MAX), self.operations.close(CLOSE_MAX));
         // This may hit the middle of a transaction: the database rolls it back.
-        self.expiry.iter().for_each(JoinHandle::abort);
+        self.background.iter().for_each(JoinHandle::abort);
+        self.log.summarize();
         if let Some(supervisor) = &self.supervisor {
             supervisor.abort();
         }
@@ -172,6 +183,7 @@ async fn start_workers(
     shared: &Shared,
     operations: &OperationLane,
     leaving: &Leaving,
+    observers: ObserverParts,
 ) -> Result<Workers, StartError> {
     let (count, pool, http) = (config.workers, config.pool, config.http);
     let homes = pool.homes(count);
@@ -182,9 +194,10 @@ async fn start_workers(
     let app_leaving = leaving.clone();
     let metrics: Arc<dyn Fn() -> String + Send + Sync> = {
         let (shared, operations) = (shared.clone(), operations.clone());
+        let stores = Arc::clone(&stores);
         Arc::new(move || {
-            let queued = Queued { changes: shared.queued(), operations: operations.queued() };
-            shared.metrics().text(queued)
+            let (changes, operations) = (shared.queued(), operations.queued());
+            shared.metrics().text(&Snapshot { changes, operations, pools: used(&stores) })
         })
     };
     let readiness = Readiness::new(connector.clone());
@@ -194,6 +207,7 @@ async fn start_workers(
         let tokens = Tokens::new(tokens.clone());
         let (operations, metrics) = (operations.clone(), Arc::clone(&metrics));
         let leaving = app_leaving.clone();
+        let observers = observers.clone();
         async move {
             let known = {
                 let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,7 +216,8 @@ async fn start_workers(
             let store = match known {
                 Some(store) => store,
                 None => {
-                    let opening = Store::open(&connector, pool.of_home(number, homes));
+                    let opening =
+                        Store::open(&connector, pool.of_home(number, homes), shared.metrics());
                     let store = opening.await.map_err(StoreError::Connect)?;
                     stores.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
                     store
@@ -220,8 +235,8 @@ async fn start_workers(
                 room: http::room::Room::default(),
                 body_limit: http.read,
             };
-            let router = http::router(App::new(parts));
-            Ok::<_, StartError>((router, async move {
+            let front = http::front(App::new(parts), &observers);
+            Ok::<_, StartError>((front, async move {
                 if number < homes {
                     store.close(CLOSE_MAX).await;
                 }
@@ -229,6 +244,15 @@ async fn start_workers(
         }
     })
     .await
+}
+
+/// How much of the sessions of all threads is used at the moment.
+fn used(stores: &Mutex<Vec<Store>>) -> [PoolUse; 2] {
+    let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+    let none = [PoolUse::default(); 2];
+    stores.iter().map(Store::used).fold(none, |[changes, reads], [more_changes, more_reads]| {
+        [changes + more_changes, reads + more_reads]
+    })
 }
 
 /// Restarts the private PostgreSQL when it dies: nothing else would. No effect once it is stopped.

@@ -15,7 +15,7 @@ use super::pessimistic::PessimisticLocking;
 use super::pooled::{Admitted, OnPool, Pooled, detached};
 use super::serializable::Serializable;
 use crate::ledger::{Change, ChangeError, Decision, Key, Outcome, UserId};
-use crate::metrics::{ApproachCounters, Metrics};
+use crate::metrics::{ApproachCounters, Metrics, QueueUse};
 use crate::queue::local_lock::LocalLocks;
 use crate::store::Store;
 use crate::store::held::HeldUsers;
@@ -102,8 +102,8 @@ impl Shared {
         &self.metrics
     }
 
-    /// How many changes wait in the lanes.
-    pub fn queued(&self) -> usize {
+    /// How many changes wait in the lanes, and how many may.
+    pub fn queued(&self) -> QueueUse {
         self.lanes.queued()
     }
 

@@ -10,6 +10,10 @@ use subtle::ConstantTimeEq;
 
 use super::error::HttpError;
 
+/// The name of the token that a request came with, in the extensions of its response: for the log.
+#[derive(Clone, Debug)]
+pub struct Caller(pub Arc<str>);
+
 /// The tokens that open the guarded routes. An empty list opens them to everybody, which is meant
 /// for loopback only. Clones share the list.
 #[derive(Clone)]

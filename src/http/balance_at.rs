@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{Response, StatusCode, Uri};
 
 use super::app::{App, Segment, number_in, path_user};
-use super::error::HttpError;
+use super::error::{HttpError, OfUser};
 use super::openapi::{parameters, responses};
 use super::query;
 use super::response::{json, to_json};
@@ -41,12 +41,15 @@ pub async fn show(
         [Some(at), None] => {
             let moment = Timestamp::from_rfc3339(&at);
             let moment = moment.ok_or_else(|| HttpError::bad_request(AT_RULE))?;
-            ("at must not be later than now", app.store.balance_at(user, moment).await?)
+            (
+                "at must not be later than now",
+                app.store.balance_at(user, moment).await.of_user(user)?,
+            )
         }
         [None, Some(version)] => {
             let version = number_in("version", &version, 0, i64::MAX)?;
             let name = "version must not be more than the user's";
-            (name, app.store.balance_after(user, version).await?)
+            (name, app.store.balance_after(user, version).await.of_user(user)?)
         }
         _ => return Err(HttpError::bad_request(AT_OR_VERSION)),
     };

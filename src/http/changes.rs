@@ -8,7 +8,7 @@ use futures_util::future::ready;
 
 use super::app::{App, Segment, path_user, text};
 use super::body::{JsonBody, amount, members, reference, user_id, whole_number};
-use super::error::{HttpError, error_body};
+use super::error::{HttpError, OfUser, error_body};
 use super::key;
 use super::openapi::{parameters, responses, schemas};
 use super::response::json;
@@ -92,7 +92,8 @@ fn apply(
         let approach = app.approaches.get(name.as_ref()).ok_or(HttpError::UnknownApproach)?;
         let key = key?;
         let (user, amount, reference) = parse(&body?.read(app.body_limit).await?)?;
-        Ok(response(approach.apply(Change { user, amount, key, reference }).await?))
+        let change = Change { user, amount, key, reference };
+        Ok(response(approach.apply(change).await.of_user(user)?))
     }
 }
 

@@ -3,17 +3,12 @@
 //! This file drives hyper's own HTTP/1 connection instead of using `axum::serve`, which has no
 //! time-out for a silent or slow client.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, Response};
 use futures_util::FutureExt;
 use futures_util::future::poll_immediate;
 use hyper::server::conn::http1;
@@ -22,11 +17,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{unconstrained, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tower::Service;
 use tracing::debug;
 
-use super::error::response_to_panic;
 use super::leaving::Leaving;
+use super::observe::Front;
 use super::places::{Pause, Place};
 use super::refusal::Refusing;
 use super::streaming::Link;
@@ -36,7 +30,7 @@ use crate::config::HttpLimits;
 /// What all connections of a thread share.
 #[derive(Clone)]
 pub(super) struct Serving {
-    pub(super) router: Router,
+    pub(super) front: Front,
     pub(super) limits: HttpLimits,
     pub(super) leaving: Leaving,
 }
@@ -58,6 +52,7 @@ pub(super) async fn serve(
         debug!(%error, "the connection was gone at once");
         return;
     }
+    let _open = serving.front.connection();
     let mut stream = Refusing::new(stream);
     // The stream is only lent, so that hyper's buffers are freed before it lingers.
     serve_requests(&place, &mut stream, serving, shutdown.clone()).await;
@@ -73,7 +68,7 @@ pub(super) async fn serve(
 async fn serve_requests(
     place: &Place,
     stream: &mut Refusing,
-    Serving { router, limits, leaving }: Serving,
+    Serving { front, limits, leaving }: Serving,
     shutdown: watch::Receiver<()>,
 ) {
     let pause = place.pause();
@@ -82,9 +77,9 @@ async fn serve_requests(
         let (pause, link) = (Arc::clone(pause), Arc::new(Link::new(pause, &shutdown, leaving)));
         service_fn(move |request| {
             pause.interrupt();
-            let link = Arc::clone(&link);
-            let responding = respond(router.clone(), request);
-            responding.map(move |result| result.map(|response| link.attend(response)))
+            let (link, observed) = (Arc::clone(&link), front.begin(&request));
+            let responding = front.respond(request);
+            responding.map(move |result| result.map(|response| link.attend(response, observed)))
         })
     };
     let mut connection = pin!(settings().serve_connection(stream, service));
@@ -178,23 +173,9 @@ fn settings() -> http1::Builder {
     settings
 }
 
-/// Responds to one request. A panic of its handler is one 500, and the service continues.
-fn respond<B>(
-    mut router: Router,
-    request: Request<B>,
-) -> impl Future<Output = Result<Response<Body>, Infallible>>
-where
-    Router: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-{
-    // Handlers share only queues, and locks that recover from a panic.
-    let responding = AssertUnwindSafe(router.call(request)).catch_unwind();
-    responding.map(|result| result.unwrap_or_else(|panic| Ok(response_to_panic(&*panic))))
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::body::to_bytes;
-    use axum::http::StatusCode;
+    use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -210,10 +191,10 @@ mod tests {
         let mut places = Places::new(1);
         let place = places.take().await;
         let (_open, shutdown) = watch::channel(());
-        let router = Router::new().route("/", get(async || "here"));
+        let front = Front::from(Router::new().route("/", get(async || "here")));
         let minute = Duration::from_secs(60);
         let limits = HttpLimits { connections: 1, read: minute, stop_delay: minute, drain: minute };
-        let serving = Serving { router, limits, leaving: Leaving::default() };
+        let serving = Serving { front, limits, leaving: Leaving::default() };
         let mut connection = pin!(serve(place, stream, serving, shutdown));
         // The service has found nothing to read so far.
         assert!(poll_immediate(connection.as_mut()).await.is_none());
@@ -231,15 +212,5 @@ mod tests {
         tokio::join!(connection, reading, async { drop(room.await) });
         let text = String::from_utf8(response).unwrap();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("here"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_one_500_that_reveals_nothing() {
-        let panics = async || -> StatusCode { panic!("a secret") };
-        let router = Router::new().route("/", get(panics));
-        let Ok(response) = respond(router, Request::new(Body::empty())).await;
-        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        let body = to_bytes(response.into_body(), 1_000).await.unwrap();
-        assert_eq!(body, r#"{"error":"Internal server error"}"#);
     }
 }

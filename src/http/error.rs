@@ -1,7 +1,9 @@
 //! The one place that maps an error to a status and a body.
 //!
 //! Every error body is exactly `{"error":"<sentence>"}`, so that equal responses are equal bytes.
-//! An error of the service is logged here, once; its response reveals nothing internal.
+//! The response to an error of the service reveals nothing internal. Its cause travels in the response's
+//! extensions ([`Reasons`]) to the one place that logs it, which knows the request
+//! ([`observe`](super::observe)).
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -11,12 +13,11 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use thiserror::Error;
-use tracing::{error, warn};
 
 use super::response::json;
 use super::wire::{BULK_CHANGES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, LINE_BYTES_MAX};
 use crate::approach::registry;
-use crate::ledger::ChangeError;
+use crate::ledger::{Cause, ChangeError, UserId};
 
 /// Every response to a request other than a success or `Insufficient funds`.
 #[derive(Debug, Error)]
@@ -76,6 +77,9 @@ pub enum HttpError {
     /// The service is about to stop.
     #[error("The service is stopping")]
     Leaving,
+    /// The same, and it is known whose change it was.
+    #[error("{1}")]
+    OfUser(UserId, ChangeError),
     /// The database does not respond.
     #[error("The database is not ready")]
     NotReady,
@@ -108,21 +112,69 @@ impl HttpError {
             }
             Self::NotJson | Self::NotJsonOrLines => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotReady | Self::Stopping | Self::Leaving => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Change(change) => status_of(change),
+            Self::Change(change) | Self::OfUser(_, change) => status_of(change),
         }
     }
 
-    fn log(&self) {
-        match self {
-            Self::Change(ChangeError::Internal(cause)) => error!(%cause, "a change failed"),
-            Self::Change(ChangeError::OutcomeUnknown(cause)) => {
-                warn!(%cause, "the outcome of a change is unknown");
-            }
-            Self::Change(ChangeError::NotApplied(cause)) => {
-                warn!(%cause, "a change was not applied");
-            }
-            _ => {}
-        }
+    /// Why the service is at fault; `None` where the request is.
+    fn reason(&self) -> Option<Reason> {
+        let (user, cause) = match self {
+            Self::Change(error) => (None, cause_of(error)?),
+            Self::OfUser(user, error) => (Some(*user), cause_of(error)?),
+            Self::NotReady | Self::Leaving => (None, self.to_string().into()),
+            _ => return None,
+        };
+        Some(Reason { status: self.status(), user, items: None, cause: Some(cause) })
+    }
+}
+
+fn cause_of(error: &ChangeError) -> Option<Cause> {
+    match error {
+        ChangeError::NotApplied(cause)
+        | ChangeError::OutcomeUnknown(cause)
+        | ChangeError::Internal(cause) => Some(cause.clone()),
+        ChangeError::Part(_, error) => cause_of(error),
+        _ => None,
+    }
+}
+
+/// Names the user of a request that may fail.
+pub(super) trait OfUser<T> {
+    /// The same result. Its error knows the user, for the log.
+    fn of_user(self, user: UserId) -> Result<T, HttpError>;
+}
+
+impl<T> OfUser<T> for Result<T, ChangeError> {
+    fn of_user(self, user: UserId) -> Result<T, HttpError> {
+        self.map_err(|error| HttpError::OfUser(user, error))
+    }
+}
+
+/// Why a request failed through no fault of its own, in the extensions of its response: for the log,
+/// never for the client. More than one where many changes were asked for.
+#[derive(Clone, Default)]
+pub(super) struct Reasons(pub(super) Vec<Reason>);
+
+/// Why a request, or some of its items, failed.
+#[derive(Clone)]
+pub(super) struct Reason {
+    /// The status of the response, or of the items.
+    pub(super) status: StatusCode,
+    pub(super) user: Option<UserId>,
+    /// How many items of a bulk or a stream; `None` where the whole request failed.
+    pub(super) items: Option<u64>,
+    cause: Option<Cause>,
+}
+
+impl Reason {
+    /// For a response of which only the status is known.
+    pub(super) fn without_cause(status: StatusCode) -> Self {
+        Self { status, user: None, items: None, cause: None }
+    }
+
+    /// The text of the cause.
+    pub(super) fn cause(&self) -> String {
+        self.cause.as_ref().map_or_else(|| "unknown".to_owned(), Cause::to_string)
     }
 }
 
@@ -142,9 +194,11 @@ fn status_of(error: &ChangeError) -> StatusCode {
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response<Body> {
-        self.log();
         let status = self.status();
         let mut response = json(status, error_body(&self.to_string()));
+        if let Some(reason) = self.reason() {
+            response.extensions_mut().insert(Reasons(vec![reason]));
+        }
         let (name, value) = match status {
             StatusCode::SERVICE_UNAVAILABLE => (header::RETRY_AFTER, "1"),
             StatusCode::UNAUTHORIZED => (header::WWW_AUTHENTICATE, "Bearer"),
@@ -165,32 +219,34 @@ pub(super) fn write_item(out: &mut String, error: &HttpError) -> fmt::Result {
     write!(out, "{{\"status\":{},\"error\":{sentence}}}", error.status().as_u16())
 }
 
-/// The errors of the service among many results, so that each kind is logged once.
+/// The errors of the service among many results: the first of each status, and how many.
 #[derive(Default)]
-pub(super) struct Failures {
-    failed: Option<(u64, ChangeError)>,
-    unknown: Option<(u64, ChangeError)>,
-    not_applied: Option<(u64, ChangeError)>,
-}
+pub(super) struct Failures(Vec<Reason>);
 
 impl Failures {
     pub(super) fn add(&mut self, error: &HttpError) {
-        let HttpError::Change(error) = error else { return };
-        let kind = match error {
-            ChangeError::Internal(_) => &mut self.failed,
-            ChangeError::OutcomeUnknown(_) => &mut self.unknown,
-            ChangeError::NotApplied(_) => &mut self.not_applied,
-            _ => return,
-        };
-        kind.get_or_insert_with(|| (0, error.clone())).0 += 1;
+        let Some(reason) = error.reason() else { return };
+        self.merge(Self(vec![Reason { items: Some(1), ..reason }]));
     }
 
-    pub(super) fn log(self) {
-        let Self { failed, unknown, not_applied } = self;
-        for (count, error) in [failed, unknown, not_applied].into_iter().flatten() {
-            warn!(count, "answers of a bulk are errors of the service; the first of a kind:");
-            HttpError::Change(error).log();
+    pub(super) fn merge(&mut self, others: Self) {
+        for other in others.0 {
+            match self.0.iter_mut().find(|known| known.status == other.status) {
+                Some(known) => {
+                    known.items = known.items.zip(other.items).map(|(one, more)| one + more);
+                }
+                None => self.0.push(other),
+            }
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// For the log.
+    pub(super) fn into_reasons(self) -> Reasons {
+        Reasons(self.0)
     }
 }
 
@@ -206,6 +262,6 @@ pub(super) fn response_to_panic(panic: &(dyn Any + Send)) -> Response<Body> {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
-    error!(panic = text, "a handler panicked");
-    json(StatusCode::INTERNAL_SERVER_ERROR, error_body("Internal server error"))
+    HttpError::Change(ChangeError::Internal(format!("a handler panicked: {text}").into()))
+        .into_response()
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use super::app::{App, Segment, path_user};
 use super::body::{members, payment, read_json, reference, user_id, whole_number};
 use super::decided::decided;
-use super::error::HttpError;
+use super::error::{HttpError, OfUser};
 use super::holds::{Segments, path_hold};
 use super::key;
 use super::openapi::{parameters, responses, schemas};
@@ -41,7 +41,7 @@ pub async fn reserve(
     })?;
     let reference = text.map(reference).transpose()?;
     let reserve = Reserve { user, amount, expires_in, key, reference };
-    let outcome = app.operations.apply(Operation::Reserve(reserve)).await?;
+    let outcome = app.operations.apply(Operation::Reserve(reserve)).await.of_user(user)?;
     let mut location = None;
     let mut response = decided(StatusCode::CREATED, outcome, |decision| match decision {
         OperationDecision::Reserved { hold, balance, held, expires_at } => {
@@ -82,7 +82,7 @@ pub async fn capture(
         return Err(HttpError::bad_request(CAPTURE_TO_OWNER));
     }
     let capture = Operation::Capture(Capture { user, hold, amount, to, key });
-    let outcome = app.operations.apply(capture).await?;
+    let outcome = app.operations.apply(capture).await.of_user(user)?;
     decided(StatusCode::OK, outcome, |decision| match decision {
         OperationDecision::Captured { captured, balance, held } => {
             Some(HoldCaptured { captured: *captured, balance: *balance, held: *held })
@@ -108,7 +108,7 @@ pub async fn release(
     let body = read_json(request, app.body_limit).await?;
     let [] = members(&body, [])?;
     let release = Operation::Release(Release { user, hold, key });
-    let outcome = app.operations.apply(release).await?;
+    let outcome = app.operations.apply(release).await.of_user(user)?;
     decided(StatusCode::OK, outcome, |decision| match decision {
         OperationDecision::Released { balance, held } => {
             Some(HoldReleased { balance: *balance, held: *held })

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode, Uri};
 
 use super::app::{App, Segment, path_user, positive_number};
-use super::error::HttpError;
+use super::error::{HttpError, OfUser};
 use super::openapi::{parameters, responses};
 use super::query::{self, Page};
 use super::response::{json, to_json};
@@ -40,7 +40,7 @@ impl From<holds::Hold> for Hold {
 )]
 pub async fn show(State(app): State<App>, of: Segments) -> Result<Response<Body>, HttpError> {
     let (user, hold) = path_hold(of)?;
-    let hold = Hold::from(app.store.hold(user, hold).await?);
+    let hold = Hold::from(app.store.hold(user, hold).await.of_user(user)?);
     Ok(json(StatusCode::OK, to_json(&hold)?))
 }
 
@@ -62,7 +62,8 @@ pub async fn list(
     let [state, limit, before] = query::parameters(uri.query(), ["state", "limit", "before"])?;
     let Page { limit, before } = Page::of(&limit, &before)?;
     let state = state.map(|name| state_of(&name)).transpose()?;
-    let page = app.store.holds(user, holds::Selection { state, before, limit }).await?;
+    let page =
+        app.store.holds(user, holds::Selection { state, before, limit }).await.of_user(user)?;
     let body = Holds {
         balance: page.user.balance,
         held: page.user.held,

@@ -1,7 +1,8 @@
 //! HTTP: turns a request into a [`Change`](crate::ledger::Change), and its result into a response.
 //!
 //! [`router`] has all routes; [`server`] serves it on sockets. Handlers never see a transaction.
-//! [`error`] is the one place that maps an error to a status and a body.
+//! [`error`] is the one place that maps an error to a status and a body. [`observe`] stands between the
+//! two: ids, metrics, and the log.
 //!
 //! Imports point one way: routes → handlers → [`openapi`] → [`error`] → [`wire`].
 
@@ -21,6 +22,7 @@ pub mod holds;
 pub mod key;
 pub mod leaving;
 pub mod metrics;
+pub mod observe;
 pub mod openapi;
 mod places;
 mod query;
@@ -48,7 +50,14 @@ use utoipa_axum::routes;
 use crate::approach::registry;
 use error::HttpError;
 
+use observe::{Front, ObserverParts};
+
 pub use app::{App, Parts};
+
+/// All routes, and what observes their requests.
+pub fn front(app: App, parts: &ObserverParts) -> Front {
+    Front::new(router(app), &document(), parts)
+}
 
 /// All routes.
 pub fn router(app: App) -> Router {

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::error::{HttpError, error_body};
+use super::observe::make_request_id;
 use super::wire::DRAINED_BYTES_MAX;
 
 /// How long the service reads from a client after it has refused the client's request.
@@ -80,7 +82,8 @@ impl Write for Refusing {
         let Self { stream, refusal } = &mut *self;
         // Nearly every response of the router ends with its body and is not examined further.
         if bytes.ends_with(b"\r\n\r\n") && refusal.is_none() {
-            *refusal = reworded(bytes).map(|response| Refusal { response, sent: 0 });
+            *refusal =
+                reworded(bytes, make_request_id).map(|response| Refusal { response, sent: 0 });
         }
         let Some(refusal) = refusal else { return Pin::new(stream).poll_write(context, bytes) };
         while let unsent @ [_, ..] = &refusal.response[refusal.sent..] {
@@ -104,7 +107,7 @@ impl Write for Refusing {
 
 /// The bytes to send instead, if `bytes` end with a refusal by hyper. An earlier response may come
 /// before it.
-fn reworded(bytes: &[u8]) -> Option<Vec<u8>> {
+fn reworded(bytes: &[u8], make_id: fn() -> HeaderValue) -> Option<Vec<u8>> {
     const START: &[u8] = b"HTTP/1.";
     let start = bytes.windows(START.len()).rposition(|window| window == START)?;
     let (earlier, head) = bytes.split_at(start);
@@ -123,17 +126,25 @@ fn reworded(bytes: &[u8]) -> Option<Vec<u8>> {
     let body = error_body(&error.to_string());
     let length = format!("content-length: {}\r\n", body.len());
     let kind = b"content-type: application/json\r\n";
-    Some([earlier, status_line, kind, CLOSE, length.as_bytes(), date, body.as_bytes()].concat())
+    // The client's own id is not known: its head was not parsed.
+    let id = [b"x-request-id: ", make_id().as_bytes(), b"\r\n"].concat();
+    Some(
+        [earlier, status_line, kind, CLOSE, length.as_bytes(), &id, date, body.as_bytes()].concat(),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn make_id() -> HeaderValue {
+        HeaderValue::from_static("an-id")
+    }
+
     const DATE: &str = "date: Mon, 23 Nov 2026 06:00:36 GMT\r\n\r\n";
 
     fn reworded_text(text: &str) -> Option<String> {
-        reworded(text.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap())
+        reworded(text.as_bytes(), make_id).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     #[test]
@@ -144,7 +155,7 @@ mod tests {
                 reworded_text(&format!("{bare}{DATE}")).unwrap(),
                 format!(
                     "HTTP/{version} 400 Bad Request\r\ncontent-type: application/json\r\n\
-                     connection: close\r\ncontent-length: 62\r\n{DATE}\
+                     connection: close\r\ncontent-length: 62\r\nx-request-id: an-id\r\n{DATE}\
                      {{\"error\":\"The request head is not valid HTTP/1.0 or HTTP/1.1\"}}"
                 )
             );

@@ -13,7 +13,6 @@ use std::slice;
 use std::thread;
 use std::time::Duration;
 
-use axum::Router;
 use futures_util::future::join_all;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -25,6 +24,7 @@ use tracing::{error, warn};
 
 use super::connection::{Serving, serve};
 use super::leaving::Leaving;
+use super::observe::Front;
 use super::places::{Place, Places};
 use crate::config::HttpLimits;
 
@@ -88,7 +88,7 @@ impl Workers {
     ///
     /// # Errors
     /// The first error of any `make`. The other threads then end.
-    pub async fn start<M, F, C, E>(
+    pub async fn start<M, F, R, C, E>(
         count: u32,
         limits: HttpLimits,
         leaving: Leaving,
@@ -96,7 +96,8 @@ impl Workers {
     ) -> Result<Self, E>
     where
         M: Fn(u32) -> F + Clone + Send + 'static,
-        F: Future<Output = Result<(Router, C), E>>,
+        F: Future<Output = Result<(R, C), E>>,
+        R: Into<Front>,
         C: Future<Output = ()>,
         E: From<io::Error> + Send + 'static,
     {
@@ -258,8 +259,8 @@ struct Phases {
 }
 
 /// A worker's thread: makes its routes, serves its connections, and closes its resources.
-fn worker<C: Future<Output = ()>, E: From<io::Error>>(
-    making: impl Future<Output = Result<(Router, C), E>>,
+fn worker<R: Into<Front>, C: Future<Output = ()>, E: From<io::Error>>(
+    making: impl Future<Output = Result<(R, C), E>>,
     accepted: mpsc::Receiver<Accepted>,
     limits: HttpLimits,
     leaving: Leaving,
@@ -272,9 +273,10 @@ fn worker<C: Future<Output = ()>, E: From<io::Error>>(
     };
     runtime.block_on(async {
         match making.await {
-            Ok((router, close)) => {
+            Ok((routes, close)) => {
                 drop(ready.send(Ok(())));
-                serve_all(accepted, Serving { router, limits, leaving }).await;
+                let front = routes.into();
+                serve_all(accepted, Serving { front, limits, leaving }).await;
                 drop(phases.serving);
                 // The sender signals by being dropped, which is an error here.
                 let _ = phases.closing.changed().await;

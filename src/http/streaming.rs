@@ -14,14 +14,21 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use tokio::sync::{mpsc, watch};
 
 use super::leaving::Leaving;
+use super::observe::Observed;
 use super::places::Pause;
 
 /// Marks a response, in its extensions.
 #[derive(Clone)]
-pub(super) struct Streaming(mpsc::Sender<Arc<Link>>);
+pub(super) struct Streaming(mpsc::Sender<Attended>);
 
 /// Where the task that makes the body finds its connection.
-pub(super) struct Connecting(mpsc::Receiver<Arc<Link>>);
+pub(super) struct Connecting(mpsc::Receiver<Attended>);
+
+/// A connection that sends a response, and the request that it is for.
+pub(super) struct Attended {
+    pub(super) link: Arc<Link>,
+    pub(super) request: Option<Arc<Observed>>,
+}
 
 /// A connection, as the tasks that serve its requests see it.
 pub(super) struct Link {
@@ -38,7 +45,7 @@ pub(super) fn streaming() -> (Streaming, Connecting) {
 
 impl Connecting {
     /// The connection; `None` if it has ended before the response was sent.
-    pub(super) async fn connection(mut self) -> Option<Arc<Link>> {
+    pub(super) async fn connection(mut self) -> Option<Attended> {
         self.0.recv().await
     }
 }
@@ -52,16 +59,28 @@ impl Link {
         Self { pause: Arc::clone(pause), shutdown: shutdown.clone(), leaving }
     }
 
-    /// Begins the connection's pause when the response, or else its body, is complete.
-    pub(super) fn attend(self: &Arc<Self>, mut response: Response<Body>) -> Response<Body> {
+    /// Ends the request, and begins the connection's pause when the response, or else its body, is
+    /// complete.
+    pub(super) fn attend(
+        self: &Arc<Self>,
+        mut response: Response<Body>,
+        mut observed: Option<Observed>,
+    ) -> Response<Body> {
         self.leaving.mark(&mut response);
+        if let Some(observed) = &mut observed {
+            observed.end(&mut response);
+        }
         let Some(Streaming(to)) = response.extensions_mut().remove() else {
             self.pause.resume();
             return response;
         };
+        let request = observed.map(|mut observed| {
+            observed.keep_for_stream(&response);
+            Arc::new(observed)
+        });
         // An error means that the task has ended.
-        let _ = to.try_send(Arc::clone(self));
-        let busy = Busy(Arc::clone(&self.pause));
+        let _ = to.try_send(Attended { link: Arc::clone(self), request: request.clone() });
+        let busy = Busy { pause: Arc::clone(&self.pause), _request: request };
         response.map(|body| Body::new(BusyBody { body, _busy: busy }))
     }
 
@@ -77,12 +96,15 @@ impl Link {
     }
 }
 
-/// Begins the pause when it is dropped.
-struct Busy(Arc<Pause>);
+/// Begins the pause when it is dropped. Until then the request is in flight.
+struct Busy {
+    pause: Arc<Pause>,
+    _request: Option<Arc<Observed>>,
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.resume();
+        self.pause.resume();
     }
 }
 

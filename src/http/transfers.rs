@@ -7,7 +7,7 @@ use axum::http::{Response, StatusCode};
 use super::app::App;
 use super::body::{members, payment, read_json, reference, user_id, whole_number};
 use super::decided::decided;
-use super::error::HttpError;
+use super::error::{HttpError, OfUser};
 use super::key;
 use super::openapi::{parameters, responses, schemas};
 use super::wire::{SAME_USER, Side, TRANSFER_REQUIRED, TransferDone};
@@ -35,7 +35,7 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
         return Err(HttpError::bad_request(SAME_USER));
     }
     let transfer = Transfer { from, to, amount, key, reference };
-    let outcome = app.operations.apply(Operation::Transfer(transfer)).await?;
+    let outcome = app.operations.apply(Operation::Transfer(transfer)).await.of_user(from)?;
     decided(StatusCode::CREATED, outcome, |decision| match decision {
         OperationDecision::Transferred { from: payer, to: payee } => {
             Some(TransferDone { from: side(from, *payer), to: side(to, *payee) })

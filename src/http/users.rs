@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
 
 use super::app::{App, Segment, path_user};
 use super::body::{members, read_json, whole_number};
-use super::error::HttpError;
+use super::error::{HttpError, OfUser};
 use super::key;
 use super::openapi::{parameters, responses, schemas};
 use super::query::{self, Page};
@@ -70,7 +70,7 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
 )]
 pub async fn show(State(app): State<App>, id: Segment) -> Result<Response<Body>, HttpError> {
     let user = path_user(id)?;
-    let users::User { balance, held, version } = app.store.user(user).await?;
+    let users::User { balance, held, version } = app.store.user(user).await.of_user(user)?;
     Ok(json(StatusCode::OK, to_json(&UserNow { id: user.get(), balance, held, version })?))
 }
 
@@ -92,7 +92,7 @@ pub async fn changes(
     let [limit, before] = query::parameters(uri.query(), ["limit", "before"])?;
     let Page { limit, before } = Page::of(&limit, &before)?;
     // One entry beyond the limit tells whether there is a next page.
-    let mut entries = app.store.history(user, before, limit + 1).await?;
+    let mut entries = app.store.history(user, before, limit + 1).await.of_user(user)?;
     let more = entries.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     if more {
         entries.pop();

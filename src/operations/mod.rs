@@ -57,7 +57,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::ledger::{ChangeError, Key, Operation, OperationDecision, Outcome, UserId};
-use crate::metrics::{Metrics, OperationCounters};
+use crate::metrics::{Metrics, OperationCounters, QueueUse};
 use crate::queue::dispatch::{DispatcherId, Dispatchers};
 use crate::queue::lane::{self, Lane};
 use crate::queue::local_lock::LocalLocks;
@@ -115,8 +115,8 @@ impl OperationLane {
         Self(Arc::new(Parts { lane, dispatchers, running, keys, key_wait, bulk_rows, counters }))
     }
 
-    /// How many operations wait for a batch.
-    pub(crate) fn queued(&self) -> usize {
+    /// How many operations wait for a batch, and how many may.
+    pub(crate) fn queued(&self) -> QueueUse {
         self.0.lane.queued()
     }
 
@@ -152,9 +152,9 @@ impl Operations {
         &self,
         operation: Operation,
     ) -> Result<Outcome<OperationDecision>, ChangeError> {
-        let ends = self.shared.0.counters.of(&operation);
+        let counters = self.shared.0.counters.of(&operation);
         let outcome = self.dispatch(operation).await;
-        ends.count_operation(&outcome);
+        counters.count_operation(&outcome);
         outcome
     }
 

@@ -81,4 +81,16 @@ pub(crate) enum Caller<A> {
 }
 
 /// Work on its way into a lane.
-pub(super) type Arrival<E> = (<E as Engine>::Work, Caller<<E as Engine>::Answer>);
+pub(super) struct Arrival<E: Engine> {
+    pub(super) work: E::Work,
+    pub(super) caller: Caller<E::Answer>,
+    /// When it was queued. That of the machine: no test moves it.
+    pub(super) at: std::time::Instant,
+}
+
+impl<E: Engine> Arrival<E> {
+    /// Work that is queued now.
+    pub(super) fn now(work: E::Work, caller: Caller<E::Answer>) -> Self {
+        Self { work, caller, at: std::time::Instant::now() }
+    }
+}

@@ -14,7 +14,7 @@ use super::dispatch::{DispatcherId, Dispatchers};
 use super::engine::Arrival;
 use super::serving::{Arrivals, supervise};
 use crate::ledger::ChangeError;
-use crate::metrics::LaneCounters;
+use crate::metrics::{LaneCounters, QueueUse};
 use crate::store::session::Connector;
 
 pub(crate) use super::engine::{Caller, Engine, Step, Time};
@@ -34,14 +34,15 @@ impl<E: Engine> Places<'_, E> {
     /// # Panics
     /// Beyond the number of places.
     pub(crate) fn send(&mut self, work: E::Work, caller: Caller<E::Answer>) {
-        self.0.next().expect("as many places as there is work").send((work, caller));
+        self.0.next().expect("as many places as there is work").send(Arrival::now(work, caller));
     }
 }
 
 impl<E: Engine> Lane<E> {
-    /// How much waits for a batch.
-    pub(crate) fn queued(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
+    /// How much waits for a batch, and how much may.
+    pub(crate) fn queued(&self) -> QueueUse {
+        let max = self.queue.max_capacity();
+        QueueUse { queued: max - self.queue.capacity(), max }
     }
 
     /// Appends work to the queue. Its answer is sent to the receiver.
@@ -54,7 +55,7 @@ impl<E: Engine> Lane<E> {
         dispatcher: DispatcherId,
     ) -> Result<oneshot::Receiver<E::Answer>, ChangeError> {
         let (to, answer) = oneshot::channel();
-        match self.queue.try_send((work, Caller::One { to, dispatcher })) {
+        match self.queue.try_send(Arrival::now(work, Caller::One { to, dispatcher })) {
             Ok(()) => Ok(answer),
             Err(mpsc::error::TrySendError::Full(_)) => Err(full()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ended()),

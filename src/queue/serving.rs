@@ -43,7 +43,10 @@ pub(super) async fn supervise<E: Engine>(
         let mut serving = AbortOnDrop(tokio::spawn(serving));
         match (&mut serving.0).await {
             Ok(()) => return,
-            Err(panic) => error!(%panic, "a lane panicked and is started again"),
+            Err(panic) => {
+                counters.restarts.inc();
+                error!(%panic, "a lane panicked and is started again");
+            }
         }
         sleep(RESTART_PAUSE).await;
     }
@@ -92,7 +95,9 @@ impl<'a, E: Engine> Serving<'a, E> {
             self.accept_all_queued();
             match self.engine.next(self.started.elapsed()) {
                 Step::Send { accepted } => {
-                    self.observe(accepted);
+                    if accepted > 0 {
+                        self.counters.observe_size(accepted);
+                    }
                     self.serve().await;
                 }
                 Step::Wait { until: None } if self.queued.is_closed() && self.queued.is_empty() => {
@@ -126,9 +131,11 @@ impl<'a, E: Engine> Serving<'a, E> {
     }
 
     fn arrive(&mut self) {
-        let is_streamed = |(_, caller): &&Arrival<E>| matches!(caller, Caller::Streamed(_));
+        let is_streamed = |arrival: &&Arrival<E>| matches!(arrival.caller, Caller::Streamed(_));
         self.streams.add_permits(self.arrivals.iter().filter(is_streamed).count());
-        for (work, caller) in self.arrivals.drain(..) {
+        let now = std::time::Instant::now();
+        for Arrival { work, caller, at } in self.arrivals.drain(..) {
+            self.counters.observe_wait(now.duration_since(at));
             self.engine.arrive(work, caller);
         }
     }
@@ -155,7 +162,9 @@ impl<'a, E: Engine> Serving<'a, E> {
     async fn serve(&mut self) {
         // What timed out is answered before the next request, which may take long.
         self.deliver();
+        let began = std::time::Instant::now();
         self.engine.serve(self.started).await;
+        self.counters.observe_batch(began.elapsed());
         self.counters.retries.inc_by(self.engine.take_retries());
         self.deliver();
     }
@@ -170,11 +179,5 @@ impl<'a, E: Engine> Serving<'a, E> {
             }
         }
         self.outbox.flush(self.dispatchers);
-    }
-
-    fn observe(&self, accepted: usize) {
-        if accepted > 0 {
-            self.counters.batches.observe(f64::from(u32::try_from(accepted).unwrap_or(u32::MAX)));
-        }
     }
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, info};
@@ -62,7 +63,11 @@ impl Hosts {
 
     /// All hosts, under this application's name.
     pub(super) fn named(&self, application: &str) -> Self {
-        let named = |options: &PgConnectOptions| options.clone().application_name(application);
+        // No line for each statement, slow ones among them: a slow database would fill the log with
+        // requests that succeed. The metrics have the times.
+        let named = |options: &PgConnectOptions| {
+            options.clone().application_name(application).disable_statement_logging()
+        };
         self.all.iter().map(named).collect::<Vec<_>>().into()
     }
 

@@ -6,7 +6,7 @@
 //! - Rows that stay locked: [`held`].
 //! - Tables and their statements: [`schema`], [`users`], [`history`], [`holds`], [`keys`],
 //!   [`key_expiry`], [`hold_expiry`], [`posting`], [`balance_at`].
-//! - Whether the database accepts changes: [`readiness`].
+//! - Whether the database accepts changes: [`readiness`]; how much it holds: [`sizes`].
 
 pub mod balance_at;
 pub mod error;
@@ -26,11 +26,14 @@ pub mod retry;
 pub mod schema;
 pub mod session;
 pub mod sessions;
+pub mod sizes;
 pub mod users;
 
 use std::time::Duration;
 
 use crate::ledger::{Balance, ChangeError, Key, UserId};
+use crate::metrics::Metrics;
+use crate::metrics::sessions::{PoolKind, PoolUse};
 use error::Failure;
 use retry::Attempts;
 use session::{Connector, SessionLimits};
@@ -77,10 +80,22 @@ impl Store {
     ///
     /// # Errors
     /// As the database says.
-    pub async fn open(connector: &Connector, limits: PoolLimits) -> Result<Self, sqlx::Error> {
-        let changes = Sessions::open(connector, limits.size, limits.wait).await?;
-        let reads = Sessions::open(connector, limits.reads, limits.wait).await?;
+    pub async fn open(
+        connector: &Connector,
+        limits: PoolLimits,
+        metrics: &Metrics,
+    ) -> Result<Self, sqlx::Error> {
+        let PoolLimits { size, reads, wait, .. } = limits;
+        let [for_changes, for_reads] =
+            [PoolKind::Changes, PoolKind::Reads].map(|kind| metrics.of_pool(kind));
+        let changes = Sessions::open(connector, size, wait, for_changes).await?;
+        let reads = Sessions::open(connector, reads, wait, for_reads).await?;
         Ok(Self { changes, reads })
+    }
+
+    /// How much of the sessions is used at the moment: of those for changes, and of those for reads.
+    pub fn used(&self) -> [PoolUse; 2] {
+        [self.changes.used(), self.reads.used()]
     }
 
     /// The sessions for changes.

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::error::Failure;
 use super::session::{Connector, Session};
 use crate::ledger::UserId;
+use crate::metrics::sessions::PoolUse;
 
 /// The most requests that wait. There is room for one of each HTTP connection; more come from clients
 /// that hang up and connect again.
@@ -164,6 +165,13 @@ impl Pool {
                 Err(Failure::Unreachable(error.into()))
             }
         }
+    }
+
+    /// How much of it is used at the moment.
+    pub fn used(&self) -> PoolUse {
+        let max = self.0.size;
+        let state = self.0.lock();
+        PoolUse { max, open: state.open, in_use: max - state.free, waiting: state.waiting }
     }
 
     /// Grants no more places, waits until all places are free, for at most `limit`, and closes the idle

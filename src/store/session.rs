@@ -13,7 +13,7 @@ use std::io;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgTransactionManager};
-use sqlx::{ConnectOptions, Connection, FromRow, PgConnection, TransactionManager};
+use sqlx::{Connection, FromRow, PgConnection, TransactionManager};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
@@ -114,8 +114,6 @@ impl Connector {
     /// As [`open`](Self::open).
     pub async fn open_without_limits(&self) -> Result<PgConnection, sqlx::Error> {
         self.connect(|options| async move {
-            // The log need not quote a migration because it is slow.
-            let options = options.disable_statement_logging();
             let mut connection = PgConnection::connect_with(&options).await?;
             let state = lift_limits(&mut connection).await?;
             Ok((connection, state))

@@ -3,7 +3,7 @@
 //! [`Sessions::perform`] is the only way to a pooled session. It keeps two promises on which the rest
 //! is built: a client that hangs up never cancels database work, and no answer waits for ever.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 use tokio::runtime::Handle;
@@ -13,6 +13,7 @@ use super::error::Failure;
 use super::pool::{Owner, Pool};
 use super::session::{BoxFuture, Connector};
 use crate::ledger::ChangeError;
+use crate::metrics::sessions::{PoolCounters, PoolUse};
 
 /// A pool on its home: its sessions were opened there, and all work on them runs there. To use a
 /// session from another thread would cost a wake-up across threads for each of its messages. Clones
@@ -25,6 +26,7 @@ pub struct Sessions {
     wait: Duration,
     /// How long one piece of work may take.
     answer: Duration,
+    counters: PoolCounters,
 }
 
 impl Sessions {
@@ -37,10 +39,12 @@ impl Sessions {
         connector: &Connector,
         size: u32,
         wait: Duration,
+        counters: PoolCounters,
     ) -> Result<Self, sqlx::Error> {
         let pool = Pool::new(connector.clone(), usize::try_from(size).unwrap_or(1));
         pool.fill().await?;
-        Ok(Self { home: Handle::current(), pool, wait, answer: connector.limits().answer })
+        let (home, answer) = (Handle::current(), connector.limits().answer);
+        Ok(Self { home, pool, wait, answer, counters })
     }
 
     /// Runs `work` on a session of its own, in a task of its own.
@@ -61,13 +65,19 @@ impl Sessions {
     {
         let (answer, outcome) = oneshot::channel();
         let (pool, wait, limit) = (self.pool.clone(), self.wait, self.answer);
+        let counters = self.counters.clone();
         self.spawn(async move {
-            let mut lease = match pool.lease(owner, wait).await {
+            let asked = Instant::now();
+            let leased = pool.lease(owner, wait).await;
+            let began = Instant::now();
+            counters.observe_wait(began.duration_since(asked));
+            let mut lease = match leased {
                 Ok(lease) => lease,
                 Err(failure) => return drop(answer.send(Err(failure))),
             };
             let Some(session) = lease.take() else { return };
             let (result, spent) = session.run(limit, work).await;
+            counters.observe_work(began.elapsed());
             drop(answer.send(result));
             lease.put_back(match spent {
                 Some(spent) => spent.recover().await,
@@ -98,6 +108,11 @@ impl Sessions {
     /// How long a piece of work may wait for a session.
     pub fn wait(&self) -> Duration {
         self.wait
+    }
+
+    /// How much of the pool is used at the moment.
+    pub(super) fn used(&self) -> PoolUse {
+        self.pool.used()
     }
 
     /// Runs a task on the home of the sessions.

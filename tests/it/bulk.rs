@@ -357,7 +357,7 @@ async fn changes_of_a_bulk_are_counted_as_those_of_batched() {
     let metrics = Metrics::scrape(&service).await;
     for (end, count) in [("accepted", "1"), ("replayed", "1"), ("refused", "1"), ("rejected", "1")]
     {
-        let name = format!("plimsoll_changes_total{{approach=\"batched\",end=\"{end}\"}}");
+        let name = format!("plimsoll_changes_total{{approach=\"batched\",outcome=\"{end}\"}}");
         assert_eq!(metrics.value(&name), count, "{end}");
     }
     service.stop().await;

@@ -42,6 +42,8 @@ async fn answers_to(service: &TestService, sent: &str) -> String {
 fn assert_refused(answer: &str, status_line: &str, sentence: &str) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut lines: Vec<_> = head.lines().filter(|line| !line.starts_with("date: ")).collect();
+    let ids = lines.extract_if(.., |line| line.starts_with("x-request-id: ")).count();
+    assert_eq!(ids, 1, "{answer}");
     let length = format!("content-length: {}", body.len());
     lines[1..].sort_unstable();
     let headers = ["connection: close", &length, "content-type: application/json"];

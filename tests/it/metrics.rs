@@ -31,19 +31,21 @@ impl Metrics {
     }
 
     fn changes(&self, approach: &str) -> [&str; 7] {
-        let ends =
+        let outcomes =
             ["accepted", "refused", "replayed", "rejected", "not_applied", "unknown", "failed"];
-        let name = |end| format!("plimsoll_changes_total{{approach=\"{approach}\",end=\"{end}\"}}");
-        ends.map(|end| self.value(&name(end)))
+        let name = |outcome| {
+            format!("plimsoll_changes_total{{approach=\"{approach}\",outcome=\"{outcome}\"}}")
+        };
+        outcomes.map(|outcome| self.value(&name(outcome)))
     }
 
     pub(crate) fn retries(&self, approach: &str) -> &str {
-        self.value(&format!("plimsoll_tries_repeated_total{{approach=\"{approach}\"}}"))
+        self.value(&format!("plimsoll_change_retries_total{{approach=\"{approach}\"}}"))
     }
 }
 
 #[tokio::test]
-async fn each_change_is_counted_once_by_how_it_ended() {
+async fn each_change_is_counted_once_by_its_outcome() {
     let service = TestService::start().await;
     for name in registry::names() {
         let metrics = Metrics::scrape(&service).await;
@@ -82,7 +84,7 @@ async fn batches_are_counted_by_their_size() {
 }
 
 #[tokio::test]
-async fn every_try_beyond_the_first_is_counted() {
+async fn every_attempt_beyond_the_first_is_counted() {
     let service = TestService::start().await;
     for (name, repeated) in [
         ("self", "0"),
@@ -116,7 +118,7 @@ async fn every_try_beyond_the_first_is_counted() {
 }
 
 #[tokio::test]
-async fn each_operation_is_counted_once_by_how_it_ended() {
+async fn each_operation_is_counted_once_by_its_outcome() {
     let service = TestService::start().await;
     let (user, other) = (service.user_with(10).await, service.user_with(0).await);
     let pay = |amount: i64| json!({ "from": user, "to": other, "amount": amount });
@@ -159,17 +161,17 @@ async fn each_operation_is_counted_once_by_how_it_ended() {
         ("release", ["1", "0", "0", "0"]),
         ("all", ["1", "1", "0", "0"]),
     ] {
-        let value = |end| {
-            let labels = format!("operation=\"{operation}\",end=\"{end}\"");
+        let value = |outcome| {
+            let labels = format!("operation=\"{operation}\",outcome=\"{outcome}\"");
             metrics.value(&format!("plimsoll_operations_total{{{labels}}}"))
         };
         let seen = ["accepted", "refused", "replayed", "rejected"].map(value);
         assert_eq!(seen, counts, "{operation}");
-        for end in ["not_applied", "unknown", "failed"] {
-            assert_eq!(value(end), "0", "{operation}");
+        for outcome in ["not_applied", "unknown", "failed"] {
+            assert_eq!(value(outcome), "0", "{operation}");
         }
     }
     assert_eq!(metrics.value("plimsoll_operation_queue"), "0");
-    assert_eq!(metrics.value("plimsoll_operation_tries_repeated_total"), "0");
+    assert_eq!(metrics.value("plimsoll_operation_retries_total"), "0");
     service.stop().await;
 }

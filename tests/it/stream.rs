@@ -135,7 +135,7 @@ async fn the_changes_of_a_user_are_decided_in_order_of_the_lines() {
     }
     let metrics = Metrics::scrape(&service).await;
     let refused = expected.iter().filter(|result| result.get("status").is_some()).count();
-    let name = "plimsoll_changes_total{approach=\"batched\",end=\"refused\"}";
+    let name = "plimsoll_changes_total{approach=\"batched\",outcome=\"refused\"}";
     assert_eq!(metrics.value(name), refused.to_string());
     service.stop().await;
 }

@@ -1,5 +1,6 @@
 //! The lanes of a process, and how changes get into them.
 
+use std::ops::Add;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use super::core::Answer;
 use super::engine::ChangeEngine;
 use crate::ledger::{Change, ChangeError, UserId};
-use crate::metrics::LaneCounters;
+use crate::metrics::{LaneCounters, QueueUse};
 use crate::queue::dispatch::{DispatcherId, Dispatchers};
 use crate::queue::gather::Slot;
 use crate::queue::lane::{self, Caller, Lane};
@@ -52,9 +53,9 @@ impl Lanes {
         }
     }
 
-    /// How many changes wait for their batch.
-    pub(in crate::approach) fn queued(&self) -> usize {
-        self.lanes.iter().map(Lane::queued).sum()
+    /// How many changes wait for their batch, and how many may, in all lanes.
+    pub(in crate::approach) fn queued(&self) -> QueueUse {
+        self.lanes.iter().map(Lane::queued).fold(QueueUse::default(), Add::add)
     }
 
     /// Starts a dispatcher of answers on the current thread.

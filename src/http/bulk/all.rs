@@ -8,7 +8,7 @@ use super::frame::Head;
 use super::items;
 use crate::http::app::App;
 use crate::http::decided::decided;
-use crate::http::error::HttpError;
+use crate::http::error::{HttpError, OfUser};
 use crate::http::wire::{AllDone, AppliedOfAll, KEY_OF_ALL};
 use crate::ledger::{AllOrNone, Change, Operation, OperationDecision, Part};
 
@@ -30,7 +30,9 @@ fn parse_one(text: &RawValue) -> Result<Change, HttpError> {
 }
 
 pub(super) async fn apply(app: &App, all: AllOrNone) -> Result<Response<Body>, HttpError> {
-    let outcome = app.operations.apply(Operation::AllOrNone(all)).await?;
+    let all = Operation::AllOrNone(all);
+    let owner = all.owner();
+    let outcome = app.operations.apply(all).await.of_user(owner)?;
     decided(StatusCode::OK, outcome, |decision| match decision {
         OperationDecision::AllApplied(balances) => {
             let results = balances.iter().map(|balance| AppliedOfAll { balance: *balance });

@@ -28,12 +28,16 @@ pub(super) async fn apply(app: &App, items: Items) -> Result<Response<Body>, Htt
     let answers = app.approaches.bulk().apply_each(changes).await?;
     text.push_str("{\"results\":[");
     let before = text.len();
-    unanswered.with(&answers, |result| {
+    let failures = unanswered.with(&answers, |result| {
         if text.len() > before {
             text.push(',');
         }
         write_result(&mut text, result);
     });
     text.push_str("]}");
-    Ok(json(StatusCode::OK, text))
+    let mut response = json(StatusCode::OK, text);
+    if !failures.is_empty() {
+        response.extensions_mut().insert(failures.into_reasons());
+    }
+    Ok(response)
 }

@@ -58,12 +58,13 @@ impl Items {
 pub(super) struct Unanswered(Malformed);
 
 impl Unanswered {
-    /// Calls `write` with the result of each item, in order.
+    /// Calls `write` with the result of each item, in order. Returns the errors of the service among
+    /// them, for the log.
     pub(super) fn with(
         self,
         answers: &Answers,
         mut write: impl FnMut(Result<Outcome, &HttpError>),
-    ) {
+    ) -> Failures {
         let mut answers = answers.iter();
         let mut malformed = self.0.into_iter().peekable();
         let mut failures = Failures::default();
@@ -82,7 +83,7 @@ impl Unanswered {
                 }
             }
         }
-        failures.log();
+        failures
     }
 }
 

@@ -31,7 +31,7 @@ use crate::http::body::{CHANGE, not_json};
 use crate::http::error::HttpError;
 use crate::http::key;
 use crate::http::response::of_type;
-use crate::http::streaming::{Connecting, Link, streaming};
+use crate::http::streaming::{Attended, Connecting, Link, streaming};
 use crate::http::wire::{KEYS_OF_CHANGES, NDJSON};
 
 /// The most lines that are sent on their way together.
@@ -74,10 +74,10 @@ async fn run(
     output: mpsc::Sender<Part>,
     connecting: Connecting,
 ) {
-    let Some(link) = connecting.connection().await else { return };
+    let Some(Attended { link, request }) = connecting.connection().await else { return };
     let (window, progress) = (Window::new(&app.room), Progress::begin(app.body_limit));
     let (read, chunks) = mpsc::channel(CHUNKS_MAX);
-    let writer = Writer::new(output, progress.clone(), Arc::clone(&link));
+    let writer = Writer::new(output, progress.clone(), Arc::clone(&link), request);
     // It outlives the client: the locks of keys are held until their changes are answered.
     let writing = tokio::spawn(writer.run(chunks));
     let bulk = app.approaches.bulk();

@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use super::items::{Unanswered, write_result};
 use super::window::{InWindow, Progress};
 use crate::approach::bulk::Submitted;
-use crate::http::error::{HttpError, write_item};
+use crate::http::error::{Failures, HttpError, Reasons, write_item};
+use crate::http::observe::Observed;
 use crate::http::streaming::Link;
 
 /// A part of the response is sent when it has this many bytes, or when no other answer is ready.
@@ -76,11 +77,19 @@ pub(super) struct Writer {
     /// Results that are not sent yet, and their lines.
     text: String,
     unsent: Vec<InWindow>,
+    failures: StreamFailures,
 }
 
 impl Writer {
-    pub(super) fn new(output: mpsc::Sender<Part>, progress: Progress, link: Arc<Link>) -> Self {
-        Self { output: Some(output), progress, link, text: String::new(), unsent: Vec::new() }
+    pub(super) fn new(
+        output: mpsc::Sender<Part>,
+        progress: Progress,
+        link: Arc<Link>,
+        request: Option<Arc<Observed>>,
+    ) -> Self {
+        let (text, unsent) = (String::new(), Vec::new());
+        let failures = StreamFailures { request, failures: Failures::default(), logged: None };
+        Self { output: Some(output), progress, link, text, unsent, failures }
     }
 
     /// Sends every result, in order, and then the error that has ended the stream, if any.
@@ -122,13 +131,14 @@ impl Writer {
             self.send().await;
         }
         let answers = submitted.answers().await;
-        unanswered.with(&answers, |result| {
+        let failures = unanswered.with(&answers, |result| {
             if self.output.is_some() {
                 write_result(&mut self.text, result);
                 self.text.push('\n');
             }
         });
         self.unsent.push(in_window);
+        self.failures.add(failures);
     }
 
     async fn send(&mut self) {
@@ -168,5 +178,44 @@ impl Writer {
             }
         }
         false
+    }
+}
+
+/// How often the failures of a stream are logged while it runs.
+const LOG_PERIOD: Duration = Duration::from_secs(1);
+
+/// The errors of the service among the results of a stream. They are logged at once, then together once
+/// a second, and at the end: not for each line of a stream that may have millions.
+struct StreamFailures {
+    request: Option<Arc<Observed>>,
+    failures: Failures,
+    logged: Option<Instant>,
+}
+
+impl StreamFailures {
+    fn add(&mut self, failures: Failures) {
+        if failures.is_empty() {
+            return;
+        }
+        self.failures.merge(failures);
+        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_PERIOD) {
+            self.log();
+        }
+    }
+
+    fn log(&mut self) {
+        self.logged = Some(Instant::now());
+        let Reasons(reasons) = std::mem::take(&mut self.failures).into_reasons();
+        if let Some(request) = &self.request {
+            request.report(reasons);
+        }
+    }
+}
+
+impl Drop for StreamFailures {
+    fn drop(&mut self) {
+        if !self.failures.is_empty() {
+            self.log();
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The router and the document share their lists of routes, so every route is documented. Handlers
 //! annotate what is particular to them. [`document`] adds the parts that many routes share: the
-//! token, the wrong method, the head that is too large, the closed objects.
+//! token, the wrong method, the head that is too large, the ids for logs, the closed objects.
 //!
 //! - [`schemas`]: the bodies
 //! - [`parameters`]: path, query and headers
@@ -39,6 +39,8 @@ pub fn document(mut guarded: OpenApi, open: OpenApi) -> OpenApi {
     for operation in operations(&mut whole) {
         responses::add(operation, responses::wrong_method());
         responses::add(operation, responses::head_too_large());
+        operation.parameters.get_or_insert_default().extend(parameters::tracing().map(RefOr::T));
+        responses::trace(operation);
     }
     let components = whole.components.get_or_insert_default();
     for schema in components.schemas.values_mut() {

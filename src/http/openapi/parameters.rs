@@ -161,6 +161,27 @@ impl IntoParams for KeyOfAll {
     }
 }
 
+/// The headers that connect a request with the logs of others. Every value is allowed: one that does not
+/// fit is replaced or ignored.
+pub(super) fn tracing() -> [Parameter; 2] {
+    [
+        optional("X-Request-Id", ParameterIn::Header)
+            .description(Some(
+                "The request's name in the log of the service, and in the response: 1 to 128 visible \
+                 ASCII characters. The service makes one for a request that has none, or another",
+            ))
+            .schema(Some(string()))
+            .build(),
+        optional("Traceparent", ParameterIn::Header)
+            .description(Some(
+                "The trace that the request belongs to, by the W3C recommendation Trace Context. An \
+                 invalid one is ignored",
+            ))
+            .schema(Some(string()))
+            .build(),
+    ]
+}
+
 /// A bare key does not begin with a quote; in a quoted one, quotes and backslashes are escaped.
 fn key_pattern() -> String {
     let (most, rest) = (Key::LENGTH_MAX, Key::LENGTH_MAX - 1);

@@ -8,10 +8,10 @@ mod operations;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use utoipa::openapi::Content;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::{Content, RefOr};
 use utoipa::{IntoResponses, ToSchema};
 
 pub use self::bulk::OfBulk;
@@ -273,6 +273,24 @@ pub(super) fn head_too_large() -> Responses {
 /// Adds responses to an operation.
 pub(super) fn add(operation: &mut Operation, responses: Responses) {
     operation.responses.responses.extend(responses);
+}
+
+/// Adds the headers that every response has.
+pub(super) fn trace(operation: &mut Operation) {
+    let id = always("The name of the request in the log", string().pattern(Some("^[!-~]{1,128}$")));
+    let description = "Present if the request had a valid one: the same trace, with the request's own \
+                       id as the parent";
+    let pattern = "^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$";
+    let parent = HeaderBuilder::new()
+        .description(Some(description))
+        .schema(Some(string().pattern(Some(pattern))))
+        .build();
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            response.headers.insert("X-Request-Id".into(), id.clone().into());
+            response.headers.insert("Traceparent".into(), parent.clone().into());
+        }
+    }
 }
 
 fn replayed() -> Header {
