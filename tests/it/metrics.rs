@@ -1,11 +1,15 @@
-//! `GET /metrics`: every change is counted once, by approach and outcome.
+//! `GET /metrics`: what is measured, and that each request moves it as it should.
 
 use plimsoll::approach::registry;
+use plimsoll::store::sizes::sizes;
 use reqwest::Method;
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::faults::{lock_row, until, waiting_for_locks};
+use crate::planted::plant_hold;
 use crate::service::{TestService, balance_body};
+use crate::stream::client::StreamClient;
 
 /// The text of `/metrics`.
 pub(crate) struct Metrics(String);
@@ -28,6 +32,17 @@ impl Metrics {
         let value = values.next().unwrap_or_else(|| panic!("no {name} in {}", self.0));
         assert_eq!(values.next(), None, "{name} twice");
         value
+    }
+
+    /// The value of a line, if there is one.
+    pub(crate) fn find(&self, name: &str) -> Option<f64> {
+        let mut lines = self.0.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// All lines.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
     }
 
     fn changes(&self, approach: &str) -> [&str; 7] {
@@ -173,5 +188,176 @@ async fn each_operation_is_counted_once_by_its_outcome() {
     }
     assert_eq!(metrics.value("plimsoll_operation_queue"), "0");
     assert_eq!(metrics.value("plimsoll_operation_retries_total"), "0");
+    service.stop().await;
+}
+
+/// The value of a counter or a gauge before and after something.
+async fn moved(service: &TestService, names: &[&str], doing: impl Future<Output = ()>) -> Vec<f64> {
+    let number = |metrics: &Metrics, name: &str| metrics.find(name).unwrap_or(0.0);
+    let before = Metrics::scrape(service).await;
+    doing.await;
+    let after = Metrics::scrape(service).await;
+    names.iter().map(|name| number(&after, name) - number(&before, name)).collect()
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_and_status() {
+    let service = TestService::start().await;
+    let line = |method: &str, route: &str, status: u16| {
+        let labels = format!("method=\"{method}\",route=\"{route}\",status=\"{status}\"");
+        format!("plimsoll_http_requests_total{{{labels}}}")
+    };
+    let names = [
+        line("PATCH", "/approach/self/balance", 200),
+        line("PATCH", "/approach/self/balance", 400),
+        line("PATCH", "/approach/{approach}/balance", 404),
+        line("GET", "/users/{id}", 200),
+        line("GET", "/users/{id}", 404),
+        line("POST", "/users", 201),
+        line("other", "other", 404),
+        line("other", "other", 405),
+        "plimsoll_http_request_duration_seconds_count{method=\"GET\",route=\"/users/{id}\"}".into(),
+        "plimsoll_http_request_duration_seconds_count{method=\"GET\",route=\"/metrics\"}".into(),
+    ];
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let counts = moved(&service, &names, async {
+        let user = service.user_with(10).await;
+        for (approach, amount) in [("self", -1), ("self", -1), ("self", -99), ("none", -1)] {
+            service.change(approach, user, amount).await;
+        }
+        for path in [&*format!("/users/{user}"), "/users/1", "/users/99999", "/nowhere"] {
+            service.send(Method::GET, path, None).await;
+        }
+        service.send(Method::HEAD, "/users/1", None).await;
+        service.send(Method::DELETE, "/users/1", None).await;
+    });
+    // The first scrape itself is counted after it was written.
+    assert_eq!(counts.await, [2.0, 1.0, 1.0, 3.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0]);
+    let metrics = Metrics::scrape(&service).await;
+    for status in [500, 503, 504] {
+        // There before the first one, so that a rate sees it.
+        assert_eq!(metrics.value(&line("POST", "/transfers", status)), "0");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn waits_and_work_of_lanes_and_sessions_are_measured() {
+    let service = TestService::start().await;
+    let of_lane =
+        |name: &str, lane: &str| format!("plimsoll_lane_{name}_seconds_count{{lane=\"{lane}\"}}");
+    let of_pool = |name: &str, pool: &str| {
+        format!("plimsoll_session_{name}_seconds_count{{pool=\"{pool}\"}}")
+    };
+    let names = [
+        of_lane("wait", "changes"),
+        of_lane("batch", "changes"),
+        of_lane("wait", "operations"),
+        of_lane("batch", "operations"),
+        of_pool("wait", "changes"),
+        of_pool("work", "changes"),
+        of_pool("work", "reads"),
+    ];
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let counts = moved(&service, &names, async {
+        for _ in 0..3 {
+            assert_eq!(service.change("batched", 1, -1).await.0, 200);
+        }
+        for _ in 0..2 {
+            assert_eq!(service.change("self", 1, -1).await.0, 200);
+        }
+        let hold = json!({ "amount": 1 });
+        assert_eq!(service.send(Method::POST, "/users/1/holds", Some(hold)).await.status(), 201);
+        assert_eq!(service.send(Method::GET, "/users/1", None).await.status(), 200);
+    });
+    assert_eq!(counts.await, [3.0, 3.0, 1.0, 1.0, 2.0, 2.0, 1.0]);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn sessions_in_use_and_waited_for_are_shown() {
+    let service =
+        TestService::start_with(&[("POOL_SIZE", "2"), ("LOCK_WAIT_MILLIS", "4000")]).await;
+    let used = async |name: &str| {
+        let metrics = Metrics::scrape(&service).await;
+        metrics.value(&format!("plimsoll_sessions_{name}{{pool=\"changes\"}}")).to_owned()
+    };
+    assert_eq!((&*used("max").await, &*used("open").await), ("2", "2"));
+    assert_eq!((&*used("in_use").await, &*used("waiting").await), ("0", "0"));
+    let lock = lock_row(&service, 1).await;
+    // One user has one of the two sessions; its second change waits.
+    let changing =
+        async { tokio::join!(service.change("self", 1, -1), service.change("self", 1, -1)) };
+    let watching = async {
+        until("one waits", async || used("waiting").await == "1").await;
+        assert_eq!(used("in_use").await, "1");
+        lock.rollback().await.unwrap();
+    };
+    let ((one, two), ()) = tokio::join!(changing, watching);
+    assert_eq!((one.0, two.0), (200, 200));
+    until("both are free", async || used("in_use").await == "0").await;
+    assert_eq!(used("waiting").await, "0");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn open_connections_and_requests_in_flight_are_shown() {
+    let service = TestService::start().await;
+    let number =
+        async |name: &str| Metrics::scrape(&service).await.value(name).parse::<i64>().unwrap();
+    let (connections, requests) =
+        ("plimsoll_http_connections_open", "plimsoll_http_requests_in_flight");
+    // The scrape is one itself.
+    assert_eq!((number(connections).await, number(requests).await), (1, 1));
+    let idle = TcpStream::connect(service.service.address()).await.unwrap();
+    until("it is served", async || number(connections).await == 2).await;
+    assert_eq!(number(requests).await, 1);
+    let stream = StreamClient::open(service.service.address()).await;
+    until("a stream is in flight", async || number(requests).await == 2).await;
+    assert_eq!(number(connections).await, 3);
+    drop((idle, stream));
+    until("all but the scrape's own have ended", async || {
+        (number(connections).await, number(requests).await) == (1, 1)
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_database_holds_is_counted_exactly_or_estimated() {
+    let service = TestService::start_with(&[("HOLD_SWEEP_SECS", "3600")]).await;
+    plant_hold(&service.pool).await;
+    let mut connection = service.pool.acquire().await.unwrap();
+    for statement in [
+        // A second hold that has expired an hour ago.
+        "INSERT INTO holds SELECT user_id, hold + 1, amount, captured, state, created_at, \
+             now() - interval '1 hour', resolved_at FROM holds WHERE state = 'open' LIMIT 1",
+        "ANALYZE",
+    ] {
+        sqlx::query(statement).execute(&mut *connection).await.unwrap();
+    }
+    let found = sizes(&mut connection).await.unwrap();
+    assert_eq!(found.open_holds, 2);
+    assert!((3_600.0..3_700.0).contains(&found.oldest_expired_seconds), "{found:?}");
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM balance_changes")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    assert_eq!(found.journal_rows, rows);
+    assert!(
+        found.users >= 1 && found.version.starts_with(|c: char| c.is_ascii_digit()),
+        "{found:?}"
+    );
+    sqlx::query("DELETE FROM holds WHERE hold = 3").execute(&mut *connection).await.unwrap();
+    drop(connection);
+    // A service asks as soon as it has started.
+    until("it has asked", async || {
+        Metrics::scrape(&service).await.find("plimsoll_database_up") == Some(1.0)
+    })
+    .await;
+    let metrics = Metrics::scrape(&service).await;
+    for name in ["holds_open", "holds_oldest_expired_seconds", "users", "journal_rows"] {
+        assert!(metrics.find(&format!("plimsoll_{name}")).is_some(), "{name}");
+    }
     service.stop().await;
 }

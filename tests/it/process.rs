@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
 use crate::cluster::{fresh_folder, shared};
@@ -26,8 +26,20 @@ impl ServiceProcess {
         Self::start_with(limits, &[]).await
     }
 
-    /// As [`start`](Self::start), with these environment variables.
+    /// As [`Self::start`], with these environment variables.
     pub(crate) async fn start_with(limits: &str, variables: &[(&str, &str)]) -> Self {
+        let (service, mut log) = Self::start_logging(limits, variables).await;
+        // Keep reading, so that a full pipe never blocks the service.
+        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        service
+    }
+
+    /// As [`Self::start_with`]. Returns its log as well, from the line after the one that says that it
+    /// listens.
+    pub(crate) async fn start_logging(
+        limits: &str,
+        variables: &[(&str, &str)],
+    ) -> (Self, Lines<BufReader<ChildStderr>>) {
         let database = shared().await.fresh_database().await;
         let url = database.to_url_lossy().to_string();
         let executable = env!("CARGO_BIN_EXE_plimsoll");
@@ -46,15 +58,14 @@ impl ServiceProcess {
         let listening = async {
             while let Some(line) = log.next_line().await.expect("text") {
                 if let Some((_, address)) = line.split_once("listening on http://") {
-                    // Keep reading, so that a full pipe never blocks the service.
-                    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-                    return address.parse().expect("an address");
+                    let end = address.find('"').unwrap_or(address.len());
+                    return address[..end].parse().expect("an address");
                 }
             }
             panic!("it ended before it listened");
         };
         let address = timeout(Duration::from_secs(60), listening).await.expect("it starts");
-        Self { child, address, database }
+        (Self { child, address, database }, log)
     }
 
     /// Sends SIGTERM.

@@ -1,6 +1,6 @@
 //! `POST /changes` as a stream: one change a line, one result a line, while the request still arrives.
 
-mod client;
+pub(crate) mod client;
 mod faults;
 mod limits;
 

@@ -221,10 +221,37 @@ impl Observed {
 }
 
 impl Sent {
+    /// In one walk: a look-up of each name costs more than the few headers that a request has.
     fn read(headers: &HeaderMap) -> Option<Box<Self>> {
-        let (id, traceparent) = (request_id::read(headers), Traceparent::read(headers));
+        let (mut ids, mut traceparents) = (Single::default(), Single::default());
+        for (name, value) in headers {
+            match name.as_str() {
+                "x-request-id" => ids.add(value),
+                "traceparent" => traceparents.add(value),
+                _ => {}
+            }
+        }
+        let id = ids.value().filter(|id| request_id::is_valid(id)).cloned();
+        let traceparent = traceparents.value().and_then(Traceparent::of);
         let is_any = id.is_some() || traceparent.is_some();
         is_any.then(|| Box::new(Self { id, traceparent, caller: None }))
+    }
+}
+
+/// The value of a header. Of two, it is not known which one is meant.
+#[derive(Default)]
+struct Single<'a> {
+    value: Option<&'a HeaderValue>,
+    is_repeated: bool,
+}
+
+impl<'a> Single<'a> {
+    fn add(&mut self, value: &'a HeaderValue) {
+        self.is_repeated |= self.value.replace(value).is_some();
+    }
+
+    fn value(&self) -> Option<&'a HeaderValue> {
+        self.value.filter(|_| !self.is_repeated)
     }
 }
 
@@ -240,6 +267,23 @@ mod tests {
     use axum::routing::get;
 
     use super::*;
+
+    #[test]
+    fn headers_that_are_sent_twice_are_ignored() {
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut headers = HeaderMap::new();
+        assert!(Sent::read(&headers).is_none());
+        for (name, value) in [(X_REQUEST_ID, "a"), (TRACEPARENT, traceparent)] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let sent = Sent::read(&headers).unwrap();
+        assert!(sent.id.is_some() && sent.traceparent.is_some());
+        headers.append(X_REQUEST_ID, HeaderValue::from_static("a"));
+        assert!(Sent::read(&headers).unwrap().id.is_none());
+        headers.append(TRACEPARENT, HeaderValue::from_static(traceparent));
+        headers.append(TRACEPARENT, HeaderValue::from_static(traceparent));
+        assert!(Sent::read(&headers).is_none());
+    }
 
     #[tokio::test]
     async fn a_panic_is_one_500_that_reveals_nothing() {

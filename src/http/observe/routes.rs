@@ -32,6 +32,7 @@ pub(super) struct Route {
     pub(super) operation: String,
     pub(super) approach: Option<&'static str>,
     pub(super) counters: RouteCounters,
+    has_parameters: bool,
 }
 
 impl Routes {
@@ -45,6 +46,7 @@ impl Routes {
                 operation: operation.to_owned(),
                 approach,
                 counters: requests.route(method, name),
+                has_parameters: name.contains('{'),
             });
         };
         for (path, item) in &document.paths.paths {
@@ -80,7 +82,7 @@ impl Route {
         if self.name == path {
             return true;
         }
-        if !self.name.contains('{') {
+        if !self.has_parameters {
             return false;
         }
         let mut parts = path.split('/');
