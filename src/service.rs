@@ -233,7 +233,8 @@ async fn start_workers(
                 leaving,
                 tokens,
                 room: http::room::Room::default(),
-                body_limit: http.read,
+                body_limit: http.body,
+                idle_limit: http.idle,
             };
             let front = http::front(App::new(parts), &observers);
             Ok::<_, StartError>((front, async move {

@@ -155,7 +155,9 @@ impl<A: Pooled> Approach for Admitted<A> {
         Box::pin(detached(async move {
             let wait = RowWait::begin();
             let lock = users.acquire(change.user, limit).await;
-            let _lock = lock.map_err(|elapsed| ChangeError::NotApplied(elapsed.into()))?;
+            let too_late =
+                || ChangeError::NotApplied("earlier changes of the user take long".into());
+            let _lock = lock.map_err(|none| none.or(too_late()))?;
             inner.run(change, wait).await
         }))
     }

@@ -221,7 +221,7 @@ impl Chosen<'_> {
         // In a task of its own: the lock must last as long as the change, not as long as the client.
         Box::pin(detached(async move {
             let lock = keys.acquire((user, key), limit).await;
-            let _lock = lock.map_err(|_| ChangeError::KeyInProgress)?;
+            let _lock = lock.map_err(|none| none.or(ChangeError::KeyInProgress))?;
             chosen.apply(change).await
         }))
     }

@@ -25,8 +25,13 @@ use values::Values;
 pub struct HttpLimits {
     /// The most connections open at once.
     pub connections: usize,
-    /// Time limit for the head of a request, for its body, and for an idle connection.
-    pub read: Duration,
+    /// Time limit for the head of a request, from its first byte on; of the first request on a
+    /// connection, from the opening on.
+    pub head: Duration,
+    /// Time limit for the body of a request.
+    pub body: Duration,
+    /// How long a connection may rest between two requests, and a stream of changes may stand still.
+    pub idle: Duration,
     /// How long new requests are still accepted after the stop has been announced.
     pub stop_delay: Duration,
     /// Time limit for the requests in flight at shutdown.
@@ -77,6 +82,10 @@ impl Config {
     /// Reads from any source of values. An empty value counts as unset.
     pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let values = Values { lookup };
+        values.replaced(
+            "READ_TIMEOUT_SECS",
+            "HEAD_TIMEOUT_SECS, BODY_TIMEOUT_SECS and IDLE_TIMEOUT_SECS",
+        )?;
         let session = values.session_limits()?;
         let auth_tokens = values.tokens()?;
         let host = values.host(&auth_tokens)?;
@@ -94,7 +103,9 @@ impl Config {
             },
             http: HttpLimits {
                 connections: values.number("MAX_CONNECTIONS", 1, 1_000_000)?,
-                read: values.seconds("READ_TIMEOUT_SECS")?,
+                head: values.seconds("HEAD_TIMEOUT_SECS")?,
+                body: values.seconds("BODY_TIMEOUT_SECS")?,
+                idle: values.seconds("IDLE_TIMEOUT_SECS")?,
                 stop_delay: values.number("STOP_DELAY_SECS", 0, 3600).map(Duration::from_secs)?,
                 drain: values.seconds("DRAIN_TIMEOUT_SECS")?,
             },

@@ -28,6 +28,11 @@ fn a_bad_value_is_named_with_what_is_allowed() {
         line(&[("POOL_SIZE", "0")]),
         "POOL_SIZE is \"0\": must be a whole number from 1 to 1000"
     );
+    assert_eq!(
+        line(&[("READ_TIMEOUT_SECS", "60")]),
+        "READ_TIMEOUT_SECS is \"60\": must be unset: HEAD_TIMEOUT_SECS, BODY_TIMEOUT_SECS and \
+         IDLE_TIMEOUT_SECS have replaced it"
+    );
     assert_eq!(line(&[("LOG_FORMAT", "xml")]), "LOG_FORMAT is \"xml\": must be text or json");
     assert!(line(&[("HOST", "localhost:1")]).starts_with("HOST is \"localhost:1\": must be"));
     assert_eq!(

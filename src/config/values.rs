@@ -90,6 +90,13 @@ impl Values<'_> {
         Ok(number)
     }
 
+    /// A variable of an earlier version. Ignoring it would change the behaviour without a word.
+    pub(super) fn replaced(&self, name: &'static str, by: &str) -> Result<(), ConfigError> {
+        self.given(name).map_or(Ok(()), |value| {
+            Err(ConfigError::value(name, value, format!("unset: {by} have replaced it")))
+        })
+    }
+
     pub(super) fn seconds(&self, name: &'static str) -> Result<Duration, ConfigError> {
         self.number(name, 1, 86_400).map(Duration::from_secs)
     }

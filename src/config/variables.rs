@@ -59,12 +59,18 @@ pub static VARIABLES: &[Variable] = &[
     variable(
         "MAX_CONNECTIONS",
         "16384",
-        "open HTTP connections; one more closes the one that has been idle longest",
+        "open HTTP connections; one more closes the one that has been idle longest, or is refused with 503",
     ),
     variable(
-        "READ_TIMEOUT_SECS",
-        "60",
-        "limit for a request's head, for its body and for taking its response; closes idle connections",
+        "HEAD_TIMEOUT_SECS",
+        "15",
+        "limit for a request's head, and for the first byte on a new connection; then it is closed",
+    ),
+    variable("BODY_TIMEOUT_SECS", "15", "limit for a request's body; then 408"),
+    variable(
+        "IDLE_TIMEOUT_SECS",
+        "75",
+        "a connection may rest so long between requests, more than a proxy's 60 s, and a stream stand still",
     ),
     variable(
         "STOP_DELAY_SECS",
@@ -86,7 +92,11 @@ pub static VARIABLES: &[Variable] = &[
         "2",
         "lanes of batched, each with a database connection of its own; a user belongs to one",
     ),
-    variable("LANE_QUEUE", "16384", "changes that may wait in a lane; more are refused with 503"),
+    variable(
+        "LANE_QUEUE",
+        "16384",
+        "changes that may wait in a lane, three quarters of them of one user; more are refused with 503",
+    ),
     variable(
         "KEY_WAIT_SECS",
         "5",

@@ -40,6 +40,8 @@ pub struct Parts {
     pub room: Room,
     /// The time in which a request's body has to arrive.
     pub body_limit: Duration,
+    /// The time in which a stream's client has to send or to take something.
+    pub idle_limit: Duration,
 }
 
 /// A segment of the path. It may not be UTF-8.

@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::leaving::Leaving;
 use super::observe::Front;
-use super::places::{Pause, Place};
+use super::places::{Patience, Pause, Place};
 use super::refusal::Refusing;
 use super::streaming::Link;
 use super::wire::HEAD_BYTES_MAX;
@@ -53,7 +53,7 @@ pub(super) async fn serve(
         return;
     }
     let _open = serving.front.connection();
-    let mut stream = Refusing::new(stream);
+    let mut stream = Refusing::new(stream, place.pause());
     // The stream is only lent, so that hyper's buffers are freed before it lingers.
     serve_requests(&place, &mut stream, serving, shutdown.clone()).await;
     tokio::select! {
@@ -72,7 +72,6 @@ async fn serve_requests(
     shutdown: watch::Receiver<()>,
 ) {
     let pause = place.pause();
-    let mut limit = limits.read;
     let service = {
         let (pause, link) = (Arc::clone(pause), Arc::new(Link::new(pause, &shutdown, leaving)));
         service_fn(move |request| {
@@ -89,7 +88,8 @@ async fn serve_requests(
     let mut waking = shutdown.clone();
     let mut changed = pin!(waking.changed());
     let _ = poll_immediate(changed.as_mut()).await;
-    let mut timer = pin!(sleep_until(pause.ends(limit)));
+    let mut patience = Patience::begin(pause, limits);
+    let mut timer = pin!(sleep_until(Instant::now() + limits.head));
     let _ = poll_immediate(unconstrained(timer.as_mut())).await;
     poll_fn(|context| place.listen(context)).await;
     let mut recheck = pin!(None);
@@ -97,14 +97,13 @@ async fn serve_requests(
     let ended = poll_fn(|context| {
         if !is_shutting_down && shutdown.has_changed().unwrap_or(true) {
             is_shutting_down = true;
-            limit = IDLE_AT_SHUTDOWN_MAX.min(limits.stop_delay);
-            set(timer.as_mut(), pause.ends(limit), context);
+            patience.hurry(IDLE_AT_SHUTDOWN_MAX.min(limits.stop_delay));
         }
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
             return Poll::Ready(ended.map_err(Some));
         }
         let is_to_leave =
-            place.is_to_leave(context) || has_expired(&mut timer, pause, limit, context);
+            place.is_to_leave(context) || has_expired(&mut timer, &mut patience, pause, context);
         if pause.is_cut() {
             return Poll::Ready(Err(None));
         }
@@ -134,26 +133,26 @@ async fn serve_requests(
     }
 }
 
-/// Whether the pause has reached `limit`. Sets the timer anew if it has not.
+/// Whether the pause has lasted too long. Sets the timer anew where it is needed.
 fn has_expired(
     timer: &mut Pin<&mut Sleep>,
+    patience: &mut Patience,
     pause: &Pause,
-    limit: Duration,
     context: &mut Context<'_>,
 ) -> bool {
-    while timer.is_elapsed() {
-        let ends = pause.ends(limit);
-        if ends <= Instant::now() {
+    loop {
+        let ends = patience.ends(pause);
+        // Most often the timer is early: it is set again only where it elapses, or would be late.
+        if !timer.is_elapsed() && ends.is_none_or(|ends| ends >= timer.deadline()) {
+            return false;
+        }
+        let now = Instant::now();
+        if ends.is_some_and(|ends| ends <= now) {
             return true;
         }
-        set(timer.as_mut(), ends, context);
+        timer.as_mut().reset(ends.unwrap_or(now + patience.idle()));
+        let _ = pin!(unconstrained(timer.as_mut())).poll(context);
     }
-    false
-}
-
-fn set(mut timer: Pin<&mut Sleep>, to: Instant, context: &mut Context<'_>) {
-    timer.as_mut().reset(to);
-    let _ = pin!(unconstrained(timer)).poll(context);
 }
 
 /// The settings of hyper's connections.
@@ -179,6 +178,7 @@ mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::time::Duration;
 
     use super::super::places::Places;
     use super::*;
@@ -189,16 +189,23 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let mut places = Places::new(1);
-        let place = places.take().await;
+        let place = places.take().await.unwrap();
         let (_open, shutdown) = watch::channel(());
         let front = Front::from(Router::new().route("/", get(async || "here")));
         let minute = Duration::from_secs(60);
-        let limits = HttpLimits { connections: 1, read: minute, stop_delay: minute, drain: minute };
+        let limits = HttpLimits {
+            connections: 1,
+            head: minute,
+            body: minute,
+            idle: minute,
+            stop_delay: minute,
+            drain: minute,
+        };
         let serving = Serving { front, limits, leaving: Leaving::default() };
         let mut connection = pin!(serve(place, stream, serving, shutdown));
         // The service has found nothing to read so far.
         assert!(poll_immediate(connection.as_mut()).await.is_none());
-        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut room = pin!(places.take());
         assert!(poll_immediate(room.as_mut()).await.is_none(), "there is only one place");
 

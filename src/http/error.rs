@@ -133,6 +133,7 @@ fn cause_of(error: &ChangeError) -> Option<Cause> {
         ChangeError::NotApplied(cause)
         | ChangeError::OutcomeUnknown(cause)
         | ChangeError::Internal(cause) => Some(cause.clone()),
+        ChangeError::Busy(cause) => Some((*cause).into()),
         ChangeError::Part(_, error) => cause_of(error),
         _ => None,
     }
@@ -185,7 +186,7 @@ fn status_of(error: &ChangeError) -> StatusCode {
         ChangeError::UserNotFound | ChangeError::HoldNotFound => StatusCode::NOT_FOUND,
         ChangeError::KeyInProgress | ChangeError::HoldResolved(_) => StatusCode::CONFLICT,
         ChangeError::KeyReused | ChangeError::BeyondHold(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        ChangeError::NotApplied(_) => StatusCode::SERVICE_UNAVAILABLE,
+        ChangeError::Busy(_) | ChangeError::NotApplied(_) => StatusCode::SERVICE_UNAVAILABLE,
         ChangeError::OutcomeUnknown(_) => StatusCode::GATEWAY_TIMEOUT,
         ChangeError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         ChangeError::Part(_, error) => status_of(error),

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,14 +19,16 @@ use tokio::time::timeout;
 
 use super::error::{HttpError, error_body};
 use super::observe::make_request_id;
+use super::places::Pause;
 use super::wire::DRAINED_BYTES_MAX;
 
 /// How long the service reads from a client after it has refused the client's request.
 const LINGER_MAX: Duration = Duration::from_secs(10);
 
-/// A stream to a client that adds a body to hyper's refusals.
+/// A stream to a client that adds a body to hyper's refusals, and tells when a head begins.
 pub(super) struct Refusing {
     stream: TokioIo<TcpStream>,
+    pause: Arc<Pause>,
     /// Set when hyper refuses a head. hyper then closes the connection.
     refusal: Option<Refusal>,
 }
@@ -36,8 +39,8 @@ struct Refusal {
 }
 
 impl Refusing {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream: TokioIo::new(stream), refusal: None }
+    pub(super) fn new(stream: TcpStream, pause: &Arc<Pause>) -> Self {
+        Self { stream: TokioIo::new(stream), pause: Arc::clone(pause), refusal: None }
     }
 
     /// After a refusal, reads and drops the client's remaining bytes. Closing a socket with unread
@@ -46,20 +49,21 @@ impl Refusing {
         if self.refusal.is_none() {
             return;
         }
-        let mut stream = self.stream.into_inner();
-        let drain = async {
-            // On the heap: a buffer inside the future would enlarge every connection's task.
-            let mut space = vec![0; 8192];
-            let mut read = 0;
-            while read < DRAINED_BYTES_MAX {
-                match stream.read(&mut space).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(more) => read += more,
-                }
-            }
-        };
         // The result does not matter: the connection is closed either way.
-        let _ = timeout(LINGER_MAX, drain).await;
+        let _ = timeout(LINGER_MAX, drain(self.stream.into_inner())).await;
+    }
+}
+
+/// Reads and drops what the client still sends, up to [`DRAINED_BYTES_MAX`].
+pub(super) async fn drain(mut stream: TcpStream) {
+    // On the heap: a buffer inside the future would enlarge every connection's task.
+    let mut space = vec![0; 8192];
+    let mut read = 0;
+    while read < DRAINED_BYTES_MAX {
+        match stream.read(&mut space).await {
+            Ok(0) | Err(_) => break,
+            Ok(more) => read += more,
+        }
     }
 }
 
@@ -69,7 +73,11 @@ impl Read for Refusing {
         context: &mut Context<'_>,
         space: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, space)
+        let read = Pin::new(&mut self.stream).poll_read(context, space);
+        if read.is_ready() {
+            self.pause.begin_head();
+        }
+        read
     }
 }
 
@@ -79,7 +87,7 @@ impl Write for Refusing {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Self { stream, refusal } = &mut *self;
+        let Self { stream, refusal, .. } = &mut *self;
         // Nearly every response of the router ends with its body and is not examined further.
         if bytes.ends_with(b"\r\n\r\n") && refusal.is_none() {
             *refusal =

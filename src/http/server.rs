@@ -26,6 +26,7 @@ use super::connection::{Serving, serve};
 use super::leaving::Leaving;
 use super::observe::Front;
 use super::places::{Place, Places};
+use super::refuser::Refuser;
 use crate::config::HttpLimits;
 
 /// The connections that the kernel queues until they are accepted. With tokio's default of 128,
@@ -132,6 +133,7 @@ impl Workers {
         let mut dispatch = Dispatch {
             listener: &listener,
             places: Places::new(limits.connections),
+            refuser: Refuser::default(),
             inboxes: self.inboxes.iter().cycle(),
         };
         dispatch.until(stop).await;
@@ -167,6 +169,7 @@ impl Workers {
 struct Dispatch<'a> {
     listener: &'a TcpListener,
     places: Places,
+    refuser: Refuser,
     inboxes: Cycle<slice::Iter<'a, mpsc::Sender<Accepted>>>,
 }
 
@@ -182,7 +185,10 @@ impl Dispatch<'_> {
                 stream = accept(self.listener, &mut self.places) => stream,
                 () = &mut stop => return,
             };
-            let place = self.places.take().await;
+            let Some(place) = self.places.take().await else {
+                self.refuser.refuse(stream);
+                continue;
+            };
             let Some(inbox) = self.inboxes.next() else { return };
             match stream.into_std() {
                 // A worker that panicked has lost its connections and gets no more.
@@ -229,9 +235,7 @@ async fn accept(listener: &TcpListener, places: &mut Places) -> TcpStream {
                 if places.may_warn() {
                     warn!(%error, "cannot accept connections");
                 }
-                if lacks_what_connections_hold(&error) {
-                    places.make_room().await;
-                } else {
+                if !lacks_what_connections_hold(&error) || !places.make_room().await {
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

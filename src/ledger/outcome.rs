@@ -121,6 +121,9 @@ pub enum ChangeError {
     /// A request with the same key did not finish in time.
     #[error("A change with the same Idempotency-Key is still running, try again")]
     KeyInProgress,
+    /// Refused before any work, because too much waits already: try again later. The text is for the log.
+    #[error("Not applied, try again")]
+    Busy(&'static str),
     /// Given up before the database took the change, or rolled back by it: try again.
     #[error("Not applied, try again")]
     NotApplied(#[source] Cause),

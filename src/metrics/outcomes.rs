@@ -145,7 +145,7 @@ impl ByOutcome {
             | ChangeError::HoldResolved(_)
             | ChangeError::BeyondHold(_)
             | ChangeError::Part(..) => &self.rejected,
-            ChangeError::NotApplied(_) => &self.not_applied,
+            ChangeError::Busy(_) | ChangeError::NotApplied(_) => &self.not_applied,
             ChangeError::OutcomeUnknown(_) => &self.unknown,
             ChangeError::Internal(_) => &self.failed,
         }

@@ -25,8 +25,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use super::decide::Decided;
 use crate::ledger::{ChangeError, Operation, OperationDecision, Outcome, Timestamp, UserId};
 use crate::queue::lane::{Step, Time};
+use crate::queue::shares::{Holders, OfUsers, payees_share_of};
 use crate::store::error::Failure;
 use crate::store::held::{PROBE_FIRST, PROBE_INTERVAL, PROBE_ROWS_MAX, Probed, WAIT_MAX};
+use crate::store::share::share_of;
 
 /// The most operations in one batch. The commit is already a small part of the cost of so many, and each
 /// caller waits for the whole batch.
@@ -491,13 +493,25 @@ impl<C> Core<C> {
 
     /// Lets an operation wait apart, at least until that time.
     fn park(&mut self, now: Time, mut one: Waiting<C>, resumes_at: Time) {
-        if self.parked.len() >= self.parked_max {
+        if self.parked.len() >= self.parked_max || self.has_full_share(one.operation.holders()) {
             let cause = "too many operations wait for users' rows";
-            return self.conclude(one, Err(ChangeError::NotApplied(cause.into())));
+            return self.conclude(one, Err(ChangeError::Busy(cause)));
         }
         one.deadline.get_or_insert(now + WAIT_MAX);
         one.resumes_at = resumes_at;
         self.parked.push_back(one);
+    }
+
+    /// Whether as much is parked for one of these users as one may have. It is counted only where so much
+    /// is parked at all.
+    fn has_full_share(&self, Holders { owner, payee }: Holders) -> bool {
+        let is_full = |share: usize, is_one: &dyn Fn(Holders) -> bool| {
+            let of_user = || self.parked.iter().filter(|one| is_one(one.operation.holders()));
+            self.parked.len() >= share && of_user().count() >= share
+        };
+        is_full(share_of(self.parked_max), &|other| other.owner == owner)
+            || payee.is_some()
+                && is_full(payees_share_of(self.parked_max), &|other| other.payee == payee)
     }
 
     /// Answers the parked operations whose deadline has passed.

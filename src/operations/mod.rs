@@ -61,12 +61,13 @@ use crate::metrics::{Metrics, OperationCounters, QueueUse};
 use crate::queue::dispatch::{DispatcherId, Dispatchers};
 use crate::queue::lane::{self, Lane};
 use crate::queue::local_lock::LocalLocks;
+use crate::queue::shares::Shares;
 use crate::store::session::Connector;
 use core::Answer;
 use engine::OperationEngine;
 
 /// The most changes of atomic bulks that wait at the same time, which bounds their memory and the wait of
-/// whatever is queued behind them: sixty-four of the largest.
+/// whatever is queued behind them: sixty-four of the largest, and forty-eight of one owner.
 const BULK_ROWS_MAX: usize = 64_000;
 
 /// What all threads of a service share. Clones share it.
@@ -81,6 +82,7 @@ struct Parts {
     key_wait: Duration,
     /// Room for the changes of atomic bulks.
     bulk_rows: Arc<Semaphore>,
+    bulk_shares: Arc<Shares>,
     counters: OperationCounters,
 }
 
@@ -110,9 +112,16 @@ impl OperationLane {
             counters.lane.clone(),
         );
         let running = tokio::sync::Mutex::new(Some(running));
-        let (keys, key_wait) = (keys.clone(), options.key_wait);
-        let bulk_rows = Arc::new(Semaphore::new(BULK_ROWS_MAX));
-        Self(Arc::new(Parts { lane, dispatchers, running, keys, key_wait, bulk_rows, counters }))
+        Self(Arc::new(Parts {
+            lane,
+            dispatchers,
+            running,
+            keys: keys.clone(),
+            key_wait: options.key_wait,
+            bulk_rows: Arc::new(Semaphore::new(BULK_ROWS_MAX)),
+            bulk_shares: Arc::new(Shares::of(BULK_ROWS_MAX)),
+            counters,
+        }))
     }
 
     /// How many operations wait for a batch, and how many may.
@@ -175,24 +184,45 @@ impl Operations {
             let Some(key) = key else { return this.submit(operation).await };
             let Parts { keys, key_wait, .. } = &*this.shared.0;
             let lock = keys.acquire((operation.owner(), key), *key_wait).await;
-            let _lock = lock.map_err(|_| ChangeError::KeyInProgress)?;
+            let _lock = lock.map_err(|none| none.or(ChangeError::KeyInProgress))?;
             this.submit(operation).await
         });
         applying.await.unwrap_or_else(|panic| Err(ChangeError::OutcomeUnknown(panic.into())))
     }
 
     /// Room for the changes of an atomic bulk; none is needed for another operation.
-    fn room_for(&self, operation: &Operation) -> Result<Option<OwnedSemaphorePermit>, ChangeError> {
+    fn room_for(&self, operation: &Operation) -> Result<Option<BulkRoom>, ChangeError> {
+        const FULL: ChangeError = ChangeError::Busy("too many changes of atomic bulks wait");
         let Operation::AllOrNone(all) = operation else { return Ok(None) };
-        let rows = u32::try_from(all.changes.len()).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.shared.0.bulk_rows).try_acquire_many_owned(rows);
-        let full = |_| ChangeError::NotApplied("too many changes of atomic bulks wait".into());
-        room.map(Some).map_err(full)
+        let (owner, count) = (operation.owner(), all.changes.len());
+        let Parts { bulk_rows, bulk_shares, .. } = &*self.shared.0;
+        if !bulk_shares.try_take_many(owner, count) {
+            return Err(FULL);
+        }
+        let rows = u32::try_from(count).unwrap_or(u32::MAX);
+        let rows = Arc::clone(bulk_rows).try_acquire_many_owned(rows).ok();
+        let room = BulkRoom { shares: Arc::clone(bulk_shares), owner, count, rows };
+        if room.rows.is_some() { Ok(Some(room)) } else { Err(FULL) }
     }
 
     async fn submit(&self, operation: Operation) -> Answer {
         let answer = self.shared.0.lane.submit(operation, self.dispatcher)?;
         // The lane has dropped the operation, which may have been sent.
         answer.await.unwrap_or_else(|gone| Err(ChangeError::OutcomeUnknown(gone.into())))
+    }
+}
+
+/// Room for the changes of an atomic bulk, until it is dropped.
+struct BulkRoom {
+    shares: Arc<Shares>,
+    owner: UserId,
+    count: usize,
+    /// `None` where there was too little.
+    rows: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for BulkRoom {
+    fn drop(&mut self) {
+        self.shares.give_back_many(self.owner, self.count);
     }
 }

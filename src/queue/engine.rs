@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::dispatch::DispatcherId;
 use super::gather::Slot;
+use super::shares::OfUsers;
 use crate::store::session::Connector;
 
 /// Time since a lane was started.
@@ -31,7 +32,7 @@ pub(crate) enum Step {
 /// What serves the work of a lane.
 pub(crate) trait Engine: Sized + Send + 'static {
     /// What waits in the queue.
-    type Work: Send + 'static;
+    type Work: OfUsers + Send + 'static;
     /// The answer to each piece of it.
     type Answer: Send + Sync + 'static;
 

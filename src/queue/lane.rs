@@ -13,6 +13,7 @@ use tracing::{error, warn};
 use super::dispatch::{DispatcherId, Dispatchers};
 use super::engine::Arrival;
 use super::serving::{Arrivals, supervise};
+use super::shares::{Holders, OfUsers, Reserved, Shares};
 use crate::ledger::ChangeError;
 use crate::metrics::{LaneCounters, QueueUse};
 use crate::store::session::Connector;
@@ -23,18 +24,26 @@ pub(crate) use super::engine::{Caller, Engine, Step, Time};
 pub(crate) struct Lane<E: Engine> {
     queue: mpsc::Sender<Arrival<E>>,
     streams: Arc<Semaphore>,
+    shares: Arc<Shares>,
 }
 
-/// Places in a lane's queue.
-pub(crate) struct Places<'a, E: Engine>(mpsc::PermitIterator<'a, Arrival<E>>);
+/// Places in a lane's queue, for work in this order.
+pub(crate) struct Places<'a, E: Engine> {
+    permits: mpsc::PermitIterator<'a, Arrival<E>>,
+    reserved: Reserved<'a>,
+}
 
 impl<E: Engine> Places<'_, E> {
-    /// Appends work to the queue.
-    ///
-    /// # Panics
-    /// Beyond the number of places.
-    pub(crate) fn send(&mut self, work: E::Work, caller: Caller<E::Answer>) {
-        self.0.next().expect("as many places as there is work").send(Arrival::now(work, caller));
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.reserved.len()
+    }
+
+    /// Appends this work to the queue; without it, all places are given back when this is dropped.
+    pub(crate) fn send(self, work: impl Iterator<Item = (E::Work, Caller<E::Answer>)>) {
+        let arrivals = work.map(|(work, caller)| Arrival::now(work, caller));
+        self.permits.zip(arrivals).for_each(|(place, arrival)| place.send(arrival));
+        self.reserved.hand_over();
     }
 }
 
@@ -48,28 +57,39 @@ impl<E: Engine> Lane<E> {
     /// Appends work to the queue. Its answer is sent to the receiver.
     ///
     /// # Errors
-    /// [`ChangeError::NotApplied`] when the queue is full or the service is stopping.
+    /// [`ChangeError::Busy`] when the queue is full, or the user's share of it;
+    /// [`ChangeError::NotApplied`] when the service is stopping.
     pub(crate) fn submit(
         &self,
         work: E::Work,
         dispatcher: DispatcherId,
     ) -> Result<oneshot::Receiver<E::Answer>, ChangeError> {
-        let (to, answer) = oneshot::channel();
-        match self.queue.try_send(Arrival::now(work, Caller::One { to, dispatcher })) {
-            Ok(()) => Ok(answer),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(full()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(ended()),
+        let holders = work.holders();
+        if !self.shares.try_take(holders) {
+            return Err(SHARE_FULL);
         }
+        let (to, answer) = oneshot::channel();
+        let sent = self.queue.try_send(Arrival::now(work, Caller::One { to, dispatcher }));
+        sent.map(|()| answer).map_err(|error| {
+            self.shares.give_back([holders]);
+            match error {
+                mpsc::error::TrySendError::Full(_) => FULL,
+                mpsc::error::TrySendError::Closed(_) => ended(),
+            }
+        })
     }
 
-    /// Takes this many places, without waiting.
+    /// Takes a place for each piece of work, without waiting.
     ///
     /// # Errors
-    /// [`ChangeError::NotApplied`] when there are fewer, or the service is stopping.
-    pub(crate) fn try_reserve(&self, count: usize) -> Result<Places<'_, E>, ChangeError> {
+    /// [`ChangeError::Busy`] when there are fewer places, or a user's share is too small;
+    /// [`ChangeError::NotApplied`] when the service is stopping.
+    pub(crate) fn try_reserve(&self, wanted: Vec<Holders>) -> Result<Places<'_, E>, ChangeError> {
+        let count = wanted.len();
+        let reserved = self.shares.try_take_all(wanted).ok_or(SHARE_FULL)?;
         match self.queue.try_reserve_many(count) {
-            Ok(places) => Ok(Places(places)),
-            Err(mpsc::error::TrySendError::Full(())) => Err(full()),
+            Ok(permits) => Ok(Places { permits, reserved }),
+            Err(mpsc::error::TrySendError::Full(())) => Err(FULL),
             Err(mpsc::error::TrySendError::Closed(())) => Err(ended()),
         }
     }
@@ -79,24 +99,38 @@ impl<E: Engine> Lane<E> {
         streams_share(self.queue.max_capacity()).min(STREAMED_MAX)
     }
 
-    /// Waits for this many places for a stream, [`streamed_max`](Self::streamed_max) at most. Each
-    /// must be used for a [`Caller::Streamed`], before anything else is awaited.
+    /// Waits for places for the first of this work of a stream: at least one, and not more than
+    /// [`streamed_max`](Self::streamed_max). Each must be used for a [`Caller::Streamed`], before
+    /// anything else is awaited.
     ///
     /// # Errors
     /// [`ChangeError::NotApplied`] when the service is stopping.
-    pub(crate) async fn reserve_streamed(&self, count: u32) -> Result<Places<'_, E>, ChangeError> {
-        let share = self.streams.acquire_many(count).await.map_err(|_| ended())?;
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let places = self.queue.reserve_many(count).await.map_err(|_| ended())?;
-        // The lane gives it back when it takes the work from the queue.
-        share.forget();
-        Ok(Places(places))
+    pub(crate) async fn reserve_streamed(
+        &self,
+        wanted: &[Holders],
+    ) -> Result<Places<'_, E>, ChangeError> {
+        let wanted = &wanted[..wanted.len().min(self.streamed_max())];
+        let permits = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        loop {
+            let freed = self.shares.freed();
+            let streamed = self.streams.acquire_many(permits(wanted.len()));
+            let mut streamed = streamed.await.map_err(|_| ended())?;
+            if let Some(reserved) = self.shares.try_take_some(wanted) {
+                drop(streamed.split(wanted.len() - reserved.len()));
+                let permits = self.queue.reserve_many(reserved.len()).await.map_err(|_| ended())?;
+                // The lane gives it back when it takes the work from the queue.
+                streamed.forget();
+                return Ok(Places { permits, reserved });
+            }
+            // Other streams must not wait for this one's user.
+            drop(streamed);
+            freed.await;
+        }
     }
 }
 
-fn full() -> ChangeError {
-    ChangeError::NotApplied("the lane's queue is full".into())
-}
+const FULL: ChangeError = ChangeError::Busy("the lane's queue is full");
+const SHARE_FULL: ChangeError = ChangeError::Busy("the user's share of the lane's queue is full");
 
 fn ended() -> ChangeError {
     ChangeError::NotApplied("the lane has ended".into())
@@ -146,7 +180,8 @@ pub(crate) fn start<E: Engine>(
     let (queue, queued) = mpsc::channel(queue_max);
     let streams = Arc::new(Semaphore::new(streams_share(queue_max)));
     let (stop, stopped) = watch::channel(false);
-    let arrivals = Arrivals { queued, streams: Arc::clone(&streams) };
+    let shares = Arc::new(Shares::of(queue_max));
+    let arrivals = Arrivals { queued, streams: Arc::clone(&streams), shares: Arc::clone(&shares) };
     let task = tokio::spawn(supervise::<E>(connector, dispatchers, arrivals, stopped, counters));
-    (Lane { queue, streams }, Running { stop, task })
+    (Lane { queue, streams, shares }, Running { stop, task })
 }

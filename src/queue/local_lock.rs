@@ -12,15 +12,28 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
-use tokio::time::error::Elapsed;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::time::timeout;
+
+use super::shares::{Holders, Shares};
+use crate::ledger::{ChangeError, UserId};
 
 type Queue = tokio::sync::Mutex<()>;
 
+/// The most that wait, for all locks together: one for each HTTP connection, where there are as many as by
+/// default. One user has a share of these places, as in every queue.
+const WAITING_MAX: usize = 16_384;
+
 /// The locks that are held or waited for. Clones share them.
 #[derive(Debug)]
-pub(crate) struct LocalLocks<N>(Arc<Mutex<HashMap<N, Weak<Queue>>>>);
+pub(crate) struct LocalLocks<N>(Arc<Inner<N>>);
+
+#[derive(Debug)]
+struct Inner<N> {
+    names: Mutex<HashMap<N, Weak<Queue>>>,
+    waiting: Semaphore,
+    shares: Shares,
+}
 
 impl<N> Clone for LocalLocks<N> {
     fn clone(&self) -> Self {
@@ -30,7 +43,58 @@ impl<N> Clone for LocalLocks<N> {
 
 impl<N> Default for LocalLocks<N> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self::with_room_for(WAITING_MAX)
+    }
+}
+
+impl<N> LocalLocks<N> {
+    fn with_room_for(waiting: usize) -> Self {
+        let (shares, names) = (Shares::of(waiting), Mutex::default());
+        Self(Arc::new(Inner { names, waiting: Semaphore::new(waiting), shares }))
+    }
+}
+
+/// A name that belongs to a user.
+pub(crate) trait OfUser {
+    /// The user.
+    fn user(&self) -> UserId;
+}
+
+impl OfUser for UserId {
+    fn user(&self) -> UserId {
+        *self
+    }
+}
+
+impl<T> OfUser for (UserId, T) {
+    fn user(&self) -> UserId {
+        self.0
+    }
+}
+
+#[cfg(test)]
+impl OfUser for &str {
+    fn user(&self) -> UserId {
+        UserId::FIRST
+    }
+}
+
+/// Why there is no lock.
+#[derive(Debug)]
+pub(crate) enum NoLock {
+    /// Others held it for too long.
+    TimedOut,
+    /// Too many wait already, or too many of this user.
+    TooMany,
+}
+
+impl NoLock {
+    /// The error for the caller, where `timed_out` is that of a wait that was too long.
+    pub(crate) fn or(self, timed_out: ChangeError) -> ChangeError {
+        match self {
+            Self::TimedOut => timed_out,
+            Self::TooMany => ChangeError::Busy("too many wait for others of their key or user"),
+        }
     }
 }
 
@@ -41,18 +105,41 @@ pub(crate) struct LocalLock<N: Eq + Hash> {
     guard: Option<OwnedMutexGuard<()>>,
 }
 
-impl<N: Clone + Eq + Hash> LocalLocks<N> {
+impl<N: Clone + Eq + Hash + OfUser> LocalLocks<N> {
     /// Waits for the lock of the name, for at most `limit`.
-    pub(crate) async fn acquire(&self, name: N, limit: Duration) -> Result<LocalLock<N>, Elapsed> {
-        match timeout(limit, self.queue(&name).lock_owned()).await {
+    ///
+    /// # Errors
+    /// [`NoLock::TooMany`] at once, [`NoLock::TimedOut`] later.
+    pub(crate) async fn acquire(&self, name: N, limit: Duration) -> Result<LocalLock<N>, NoLock> {
+        let queue = self.queue(&name);
+        let guard = match Arc::clone(&queue).try_lock_owned() {
+            Ok(guard) => Ok(guard),
+            Err(_) => self.wait(name.user(), queue, limit).await,
+        };
+        match guard {
             Ok(guard) => Ok(LocalLock { locks: self.clone(), name, guard: Some(guard) }),
-            Err(elapsed) => {
+            Err(none) => {
                 self.forget_unused(&name);
-                Err(elapsed)
+                Err(none)
             }
         }
     }
 
+    async fn wait(
+        &self,
+        user: UserId,
+        queue: Arc<Queue>,
+        limit: Duration,
+    ) -> Result<OwnedMutexGuard<()>, NoLock> {
+        let Inner { waiting, shares, .. } = &*self.0;
+        let _place = waiting.try_acquire().map_err(|_| NoLock::TooMany)?;
+        let holders = Holders { owner: user, payee: None };
+        let _share = shares.try_take_all(vec![holders]).ok_or(NoLock::TooMany)?;
+        timeout(limit, queue.lock_owned()).await.map_err(|_| NoLock::TimedOut)
+    }
+}
+
+impl<N: Clone + Eq + Hash> LocalLocks<N> {
     /// Takes the lock of the name if nobody holds it or waits for it.
     pub(crate) fn try_acquire(&self, name: N) -> Option<LocalLock<N>> {
         match self.queue(&name).try_lock_owned() {
@@ -87,7 +174,7 @@ impl<N: Clone + Eq + Hash> LocalLocks<N> {
 impl<N> LocalLocks<N> {
     fn lock(&self) -> MutexGuard<'_, HashMap<N, Weak<Queue>>> {
         // Nothing that runs under the lock can leave the map half-changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,6 +207,36 @@ mod tests {
         assert!(!second.is_finished());
         drop(first);
         second.await.unwrap().unwrap();
+        assert!(locks.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_user_has_a_share_of_the_waiting_places_and_the_others_have_the_rest() {
+        let locks = LocalLocks::with_room_for(4);
+        let name = |user, key| (UserId::new(user).unwrap(), key);
+        let mut held = Vec::new();
+        for user in 1..=3 {
+            held.push(locks.acquire(name(user, "a"), LONG).await.unwrap());
+        }
+        let wait = |user| {
+            let locks = locks.clone();
+            tokio::spawn(async move { locks.acquire(name(user, "a"), LONG).await.map(drop) })
+        };
+        let refused_at_once = async |task: tokio::task::JoinHandle<Result<(), NoLock>>| {
+            matches!(task.await.unwrap(), Err(NoLock::TooMany))
+        };
+        let mut waiting = vec![wait(1), wait(1), wait(1)];
+        tokio::task::yield_now().await;
+        assert!(refused_at_once(wait(1)).await, "the user's share");
+        waiting.push(wait(2));
+        tokio::task::yield_now().await;
+        assert!(refused_at_once(wait(3)).await, "all places");
+        drop(locks.acquire(name(3, "b"), LONG).await.unwrap());
+        held.clear();
+        for task in waiting {
+            task.await.unwrap().unwrap();
+        }
+        drop(locks.acquire(name(1, "a"), LONG).await.unwrap());
         assert!(locks.lock().is_empty());
     }
 

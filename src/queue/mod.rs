@@ -6,6 +6,7 @@
 //! - [`gather`]: how the answers to many pieces of work reach one caller.
 //! - [`local_lock`]: one holder at a time for each name.
 //! - [`shared_lock`]: the same, shared by the parts of one request.
+//! - [`shares`]: how much of a queue one user may fill.
 
 pub(crate) mod dispatch;
 mod engine;
@@ -14,3 +15,4 @@ pub(crate) mod lane;
 pub(crate) mod local_lock;
 mod serving;
 pub(crate) mod shared_lock;
+pub(crate) mod shares;

@@ -12,6 +12,7 @@ use tracing::error;
 
 use super::dispatch::{Delivery, Dispatchers, Outbox};
 use super::engine::{Arrival, Caller, Engine, Step};
+use super::shares::{OfUsers, Shares};
 use crate::metrics::LaneCounters;
 use crate::store::session::Connector;
 
@@ -64,6 +65,7 @@ impl Drop for AbortOnDrop {
 pub(super) struct Arrivals<E: Engine> {
     pub(super) queued: mpsc::Receiver<Arrival<E>>,
     pub(super) streams: Arc<Semaphore>,
+    pub(super) shares: Arc<Shares>,
 }
 
 /// Connects the engine with the queue.
@@ -74,6 +76,7 @@ struct Serving<'a, E: Engine> {
     outbox: Outbox<E::Answer>,
     queued: &'a mut mpsc::Receiver<Arrival<E>>,
     streams: &'a Semaphore,
+    shares: &'a Shares,
     /// Received from the queue, on the way to the engine.
     arrivals: Vec<Arrival<E>>,
     counters: &'a LaneCounters,
@@ -83,11 +86,11 @@ impl<'a, E: Engine> Serving<'a, E> {
     fn new(
         engine: E,
         dispatchers: &'a Dispatchers<E::Answer>,
-        Arrivals { queued, streams }: &'a mut Arrivals<E>,
+        Arrivals { queued, streams, shares }: &'a mut Arrivals<E>,
         counters: &'a LaneCounters,
     ) -> Self {
         let (started, outbox, arrivals) = (Instant::now(), Outbox::default(), Vec::new());
-        Self { engine, started, dispatchers, outbox, queued, streams, arrivals, counters }
+        Self { engine, started, dispatchers, outbox, queued, streams, shares, arrivals, counters }
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
@@ -133,6 +136,7 @@ impl<'a, E: Engine> Serving<'a, E> {
     fn arrive(&mut self) {
         let is_streamed = |arrival: &&Arrival<E>| matches!(arrival.caller, Caller::Streamed(_));
         self.streams.add_permits(self.arrivals.iter().filter(is_streamed).count());
+        self.shares.give_back(self.arrivals.iter().map(|arrival| arrival.work.holders()));
         let now = std::time::Instant::now();
         for Arrival { work, caller, at } in self.arrivals.drain(..) {
             self.counters.observe_wait(now.duration_since(at));

@@ -6,6 +6,7 @@
 //! - Rows that stay locked: [`held`].
 //! - Tables and their statements: [`schema`], [`users`], [`history`], [`holds`], [`keys`],
 //!   [`key_expiry`], [`hold_expiry`], [`posting`], [`balance_at`].
+//! - How much of a queue one user may fill: [`share`].
 //! - Whether the database accepts changes: [`readiness`]; how much it holds: [`sizes`].
 
 pub mod balance_at;
@@ -26,6 +27,7 @@ pub mod retry;
 pub mod schema;
 pub mod session;
 pub mod sessions;
+pub mod share;
 pub mod sizes;
 pub mod users;
 

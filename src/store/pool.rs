@@ -19,11 +19,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::error::Failure;
 use super::session::{Connector, Session};
-use crate::ledger::UserId;
+use super::share::share_of;
+use crate::ledger::{ChangeError, UserId};
 use crate::metrics::sessions::PoolUse;
 
-/// The most requests that wait. There is room for one of each HTTP connection; more come from clients
-/// that hang up and connect again.
+/// The most requests that wait: one of each HTTP connection, where there are as many as by default. One
+/// owner has a share of these places, as in every queue.
 const WAITING_MAX: usize = 16_384;
 
 /// The user that a session is used for; `None` for work that concerns no single user.
@@ -35,7 +36,7 @@ pub enum NoPlace {
     /// All sessions were in use for too long.
     #[error("no database session was free in time")]
     TimedOut,
-    /// Too many requests wait already.
+    /// Too many requests wait already, or too many of this owner.
     #[error("too many wait for a database session")]
     TooMany,
     /// The database accepts no session.
@@ -116,10 +117,12 @@ impl Pool {
     /// A session for `owner`, within `wait`.
     ///
     /// # Errors
-    /// [`Failure::NotSent`] if none was free in time, [`Failure::Unreachable`] if none can be opened.
+    /// [`Failure::NotSent`] if none was free in time, [`Failure::Unreachable`] if none can be opened,
+    /// and [`ChangeError::Busy`] at once if too many wait already.
     pub async fn lease(&self, owner: Owner, wait: Duration) -> Result<Lease, Failure> {
         let place = self.place(owner, wait).await.map_err(|reason| match reason {
             NoPlace::Unreachable => Failure::Unreachable(reason.into()),
+            NoPlace::TooMany => ChangeError::Busy("too many wait for a database session").into(),
             _ => Failure::NotSent(reason.into()),
         })?;
         self.occupy(place).await
@@ -219,7 +222,7 @@ impl Shared {
             state.free -= 1;
             return Ok(Requested::Granted(Place { pool: Some(Arc::clone(self)), owner }));
         }
-        if state.waiting >= WAITING_MAX {
+        if state.waiting >= WAITING_MAX || line.waiting.len() >= share_of(WAITING_MAX) {
             state.update_line(owner, share);
             return Err(NoPlace::TooMany);
         }
@@ -432,6 +435,19 @@ mod tests {
         drop(place);
         assert!(pool.place(B, LONG).now_or_never().is_some(), "no request that is gone took it");
         assert_eq!(pool.0.lock().free, 1);
+    }
+
+    #[test]
+    fn one_user_fills_a_share_of_the_waiting_line_and_others_find_room() {
+        let pool = pool(2);
+        let all = |owner| std::iter::repeat_with(move || pool.0.request(owner));
+        let busy: Vec<_> = all.clone()(A).take(1).collect();
+        let waiting: Vec<_> = all.clone()(A).take_while(Result::is_ok).collect();
+        assert_eq!(waiting.len(), 12_288);
+        let others: Vec<_> = all(B).take_while(Result::is_ok).collect();
+        // One is granted at once.
+        assert_eq!(others.len(), 1 + WAITING_MAX - 12_288);
+        drop(busy);
     }
 
     #[tokio::test]

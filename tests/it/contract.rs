@@ -222,7 +222,8 @@ async fn with_tokens_configured_nobody_else_gets_in() {
 
 #[tokio::test]
 async fn silent_and_slow_clients_are_let_go() {
-    let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
+    let service =
+        TestService::start_with(&[("HEAD_TIMEOUT_SECS", "1"), ("BODY_TIMEOUT_SECS", "1")]).await;
     let head = "PATCH /approach/self/balance HTTP/1.1\r\nhost: x\r\n\
                 content-type: application/json\r\ncontent-length: 24\r\n\r\n{\"userId\":";
     for (sent, answer) in [("", ""), ("PATCH /appr", ""), (head, "HTTP/1.1 408 Request Timeout")] {
@@ -239,7 +240,8 @@ const WITHDRAWAL: &str = "PATCH /approach/self/balance HTTP/1.1\r\nhost: x\r\n\
 
 #[tokio::test]
 async fn a_connection_is_let_go_a_while_after_its_last_answer_and_never_before_it() {
-    let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
+    let service =
+        TestService::start_with(&[("HEAD_TIMEOUT_SECS", "1"), ("IDLE_TIMEOUT_SECS", "1")]).await;
     let lock = lock_row(&service, 1).await;
     let mut busy = TcpStream::connect(service.service.address()).await.unwrap();
     busy.write_all(WITHDRAWAL.as_bytes()).await.unwrap();
@@ -261,7 +263,7 @@ async fn a_connection_is_let_go_a_while_after_its_last_answer_and_never_before_i
 
 #[tokio::test]
 async fn a_client_that_does_not_take_its_answers_is_let_go() {
-    let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
+    let service = TestService::start_with(&[("IDLE_TIMEOUT_SECS", "1")]).await;
     let mut stream = TcpStream::connect(service.service.address()).await.unwrap();
     let asking = async {
         // The answers fill every buffer on the way. After that, the service reads no more requests.

@@ -45,6 +45,7 @@ use crate::queue::lane::{Step, Time};
 use crate::store::error::Failure;
 use crate::store::held::{PROBE_FIRST, PROBE_INTERVAL, PROBE_ROWS_MAX, Probed, WAIT_MAX};
 use crate::store::keys::Stored;
+use crate::store::share::share_of;
 
 /// The most changes in one batch. A larger one would not be faster: the commit is already a small part
 /// of the cost of so many rows, and each caller waits for the whole batch.
@@ -185,7 +186,8 @@ enum ParkedState {
 }
 
 impl<C> Core<C> {
-    /// An idle core. At most `parked_max` changes are parked; more are refused.
+    /// An idle core. At most `parked_max` changes are parked, and of one user a share of them; more are
+    /// refused.
     pub(super) fn new(parked_max: usize) -> Self {
         Self {
             arrived: VecDeque::new(),
@@ -401,10 +403,11 @@ impl<C> Core<C> {
 
     /// Queues changes behind the parked ones of their user, which counts as their first failure.
     fn join_parked(&mut self, now: Time, user: UserId, mut waiting: Vec<Waiting<C>>) {
-        let room = self.parked_max.saturating_sub(self.parked_count).min(waiting.len());
-        for one in waiting.drain(room..) {
-            let cause = "too many changes wait for the user's row";
-            self.conclude(one, Err(ChangeError::NotApplied(cause.into())));
+        let of_user = self.parked.get(&user).map_or(0, |parked| parked.waiting.len());
+        let of_share = share_of(self.parked_max).saturating_sub(of_user);
+        let of_all = self.parked_max.saturating_sub(self.parked_count);
+        for one in waiting.drain(of_share.min(of_all).min(waiting.len())..) {
+            self.conclude(one, Err(ChangeError::Busy("too many changes wait for the user's row")));
         }
         waiting.iter_mut().for_each(|one| one.deadline = Some(now + WAIT_MAX));
         if let Some(parked) = self.parked.get_mut(&user) {

@@ -14,6 +14,7 @@ use crate::metrics::{LaneCounters, QueueUse};
 use crate::queue::dispatch::{DispatcherId, Dispatchers};
 use crate::queue::gather::Slot;
 use crate::queue::lane::{self, Caller, Lane};
+use crate::queue::shares::{Holders, OfUsers};
 use crate::store::session::Connector;
 
 /// A change, and the slot of its answer.
@@ -75,17 +76,16 @@ impl Lanes {
     /// Appends all changes to the queues of their lanes, or none. Changes of one user stay in order.
     ///
     /// # Errors
-    /// [`ChangeError::NotApplied`] when any lane has too little room, or the service is stopping.
+    /// [`ChangeError::Busy`] when any lane has too little room, or too little for one user;
+    /// [`ChangeError::NotApplied`] when the service is stopping.
     pub(in crate::approach) fn submit_all(&self, changes: Vec<Slotted>) -> Result<(), ChangeError> {
-        let mut counts = vec![0; self.lanes.len()];
-        for (change, _) in &changes {
-            counts[self.index_of(change.user)] += 1;
-        }
+        let parts = self.by_lane(changes);
         // Until they are used, the places are given back when they are dropped.
-        let places = self.lanes.iter().zip(counts).map(|(lane, count)| lane.try_reserve(count));
-        let mut places = places.collect::<Result<Vec<_>, _>>()?;
-        for (change, slot) in changes {
-            places[self.index_of(change.user)].send(change, Caller::Part(slot));
+        let places =
+            self.lanes.iter().zip(&parts).map(|(lane, part)| lane.try_reserve(holders(part)));
+        let places = places.collect::<Result<Vec<_>, _>>()?;
+        for (places, part) in places.into_iter().zip(parts) {
+            places.send(part.into_iter().map(|(change, slot)| (change, Caller::Part(slot))));
         }
         Ok(())
     }
@@ -95,13 +95,17 @@ impl Lanes {
     ///
     /// Dropping the future leaves out the changes that have no place yet.
     pub(in crate::approach) async fn submit_streamed(&self, changes: Vec<Slotted>) {
-        let mut shares: Vec<Vec<Slotted>> = self.lanes.iter().map(|_| Vec::new()).collect();
+        for (lane, part) in self.lanes.iter().zip(self.by_lane(changes)) {
+            submit_part(lane, part).await;
+        }
+    }
+
+    fn by_lane(&self, changes: Vec<Slotted>) -> Vec<Vec<Slotted>> {
+        let mut parts: Vec<Vec<Slotted>> = self.lanes.iter().map(|_| Vec::new()).collect();
         for change in changes {
-            shares[self.index_of(change.0.user)].push(change);
+            parts[self.index_of(change.0.user)].push(change);
         }
-        for (lane, share) in self.lanes.iter().zip(shares) {
-            submit_share(lane, share).await;
-        }
+        parts
     }
 
     fn index_of(&self, user: UserId) -> usize {
@@ -111,17 +115,20 @@ impl Lanes {
     }
 }
 
-async fn submit_share(lane: &Lane<ChangeEngine>, share: Vec<Slotted>) {
-    let mut left = share.into_iter();
+fn holders(changes: &[Slotted]) -> Vec<Holders> {
+    changes.iter().map(|(change, _)| change.holders()).collect()
+}
+
+async fn submit_part(lane: &Lane<ChangeEngine>, part: Vec<Slotted>) {
+    let wanted = holders(&part);
+    let mut left = part.into_iter();
     while left.len() > 0 {
-        let count = left.len().min(lane.streamed_max());
-        let reserved = lane.reserve_streamed(u32::try_from(count).unwrap_or(u32::MAX)).await;
-        let portion = left.by_ref().take(count);
-        match reserved {
-            Ok(mut places) => {
-                portion.for_each(|(change, slot)| places.send(change, Caller::Streamed(slot)));
+        match lane.reserve_streamed(&wanted[wanted.len() - left.len()..]).await {
+            Ok(places) => {
+                let portion = left.by_ref().take(places.len());
+                places.send(portion.map(|(change, slot)| (change, Caller::Streamed(slot))));
             }
-            Err(error) => portion.for_each(|(_, slot)| slot.fill(Err(error.clone()))),
+            Err(error) => left.by_ref().for_each(|(_, slot)| slot.fill(Err(error.clone()))),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Response, header};
+use futures_util::FutureExt;
 use futures_util::future::poll_immediate;
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Frame};
@@ -49,6 +50,7 @@ pub(super) async fn respond(app: &App, request: Request) -> Result<Response<Body
     if request.headers().contains_key(key::NAME) {
         return Err(HttpError::bad_request(KEYS_OF_CHANGES));
     }
+    let place = app.room.for_stream()?;
     let expects = request.headers().contains_key(header::EXPECT);
     let mut body = request.into_body();
     let first = poll_immediate(body.frame()).await.flatten();
@@ -59,7 +61,9 @@ pub(super) async fn respond(app: &App, request: Request) -> Result<Response<Body
     }
     let (mark, connecting) = streaming();
     let (output, frames) = writer::output();
-    tokio::spawn(run(Arc::clone(app), body, first, output, connecting));
+    let running = run(Arc::clone(app), body, first, output, connecting);
+    // Its place must last as long as its task, which may outlive the connection.
+    tokio::spawn(running.map(|()| drop(place)));
     let mut response = of_type(NDJSON, frames);
     response.extensions_mut().insert(mark);
     Ok(response)
@@ -75,7 +79,7 @@ async fn run(
     connecting: Connecting,
 ) {
     let Some(Attended { link, request }) = connecting.connection().await else { return };
-    let (window, progress) = (Window::new(&app.room), Progress::begin(app.body_limit));
+    let (window, progress) = (Window::new(&app.room), Progress::begin(app.idle_limit));
     let (read, chunks) = mpsc::channel(CHUNKS_MAX);
     let writer = Writer::new(output, progress.clone(), Arc::clone(&link), request);
     // It outlives the client: the locks of keys are held until their changes are answered.

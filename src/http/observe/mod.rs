@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, Response};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future};
 use tower::Service;
 use tracing::debug;
 use utoipa::openapi::OpenApi;
@@ -32,6 +32,7 @@ use self::routes::{Route, RouteId, Routes};
 use self::traceparent::Traceparent;
 use super::auth::Caller;
 use super::error::{Reason, Reasons, response_to_panic};
+use super::host;
 use crate::metrics::Metrics;
 use crate::metrics::requests::Load;
 
@@ -83,9 +84,14 @@ impl Front {
     where
         Router: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
     {
+        if !host::is_valid(&request) {
+            return future::ready(Ok(host::refusal())).left_future();
+        }
         // Handlers share only queues, and locks that recover from a panic.
         let responding = AssertUnwindSafe(self.router.clone().call(request)).catch_unwind();
-        responding.map(|result| result.unwrap_or_else(|panic| Ok(response_to_panic(&*panic))))
+        let responding =
+            responding.map(|result| result.unwrap_or_else(|panic| Ok(response_to_panic(&*panic))));
+        responding.right_future()
     }
 }
 
@@ -289,7 +295,8 @@ mod tests {
     async fn a_panic_is_one_500_that_reveals_nothing() {
         let panics = async || -> StatusCode { panic!("a secret") };
         let front = Front::from(Router::new().route("/", get(panics)));
-        let Ok(response) = front.respond(Request::new(Body::empty())).await;
+        let Ok(response) =
+            front.respond(Request::get("/").header("host", "x").body(Body::empty()).unwrap()).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let Some(Reasons(reasons)) = response.extensions().get() else { panic!("no reason") };
         assert_eq!(reasons[0].cause(), "a handler panicked: a secret");

@@ -3,7 +3,7 @@
 //! When a connection comes and no place is free, those that were idle longest are asked to leave.
 //! An idle connection is silent, has sent half a head, is kept alive between two requests, or has a
 //! client that does not read the last response. So no client can lock others out by holding
-//! connections. A connection that is serving a request stays.
+//! connections. A connection that is serving a request stays. If all of them are, the newcomer is refused.
 //!
 //! The accepting loop owns [`Places`]; each connection holds its [`Place`]. An HTTP request costs
 //! two stores into its connection's own [`Pause`].
@@ -21,7 +21,7 @@ use tracing::warn;
 
 use self::place::Shared;
 
-pub(super) use self::place::{Pause, Place};
+pub(super) use self::place::{Patience, Pause, Place};
 
 /// The time without a change after which more connections are asked to leave. Perhaps none was idle
 /// at the last attempt, or a busy thread has not closed them yet.
@@ -33,6 +33,10 @@ const ASKED_MAX: usize = 64;
 
 /// One in this many connections is asked to leave at once.
 const ASKED_SHARE: usize = 64;
+
+/// After a search has found no idle connection, the next one is so much later: a search takes time, and
+/// newcomers are refused meanwhile.
+const SEARCH_PAUSE: Duration = Duration::from_millis(10);
 
 /// The shortest time between two log lines about a shortage.
 const WARNING_PERIOD: Duration = Duration::from_secs(10);
@@ -51,6 +55,8 @@ pub(super) struct Places {
     idle: vec::IntoIter<(u64, Weak<Pause>)>,
     /// Connections that were asked to leave and have neither closed nor declined yet.
     asked: Vec<Weak<Pause>>,
+    /// The last search in vain.
+    all_busy_at: Option<Instant>,
     warned: Option<Instant>,
 }
 
@@ -63,37 +69,45 @@ impl Places {
             sweep_at: ASKED_MAX,
             idle: Vec::new().into_iter(),
             asked: Vec::new(),
+            all_busy_at: None,
             warned: None,
         }
     }
 
-    /// Takes a place. Makes room first if none is free.
-    pub(super) async fn take(&mut self) -> Place {
+    /// Takes a place. Makes room first if none is free. `None` at once if every connection serves a
+    /// request.
+    pub(super) async fn take(&mut self) -> Option<Place> {
         // Nothing else takes places, so a free place stays free.
         while !self.shared.has_free() {
             if self.may_warn() {
                 warn!("MAX_CONNECTIONS are open: closing those that have rested longest");
             }
-            self.make_room().await;
+            if !self.make_room().await {
+                return None;
+            }
         }
         if self.open.len() >= self.sweep_at {
             self.sweep();
         }
         let place = Place::take(&self.shared, self.started);
         self.open.push(Arc::downgrade(place.pause()));
-        place
+        Some(place)
     }
 
-    /// Asks connections to leave, and waits for one of them. The wait is short, because all of them
-    /// may be serving requests.
-    pub(super) async fn make_room(&mut self) {
+    /// Asks idle connections to leave, and waits for one of them. The wait is short, because these may
+    /// have begun to serve requests. `false` at once if none is idle.
+    pub(super) async fn make_room(&mut self) -> bool {
         self.asked.retain(|pause| pause.upgrade().is_some_and(|pause| pause.is_asked()));
         if self.asked.is_empty() {
             self.ask();
         }
+        if self.asked.is_empty() {
+            return false;
+        }
         if timeout(PATIENCE, self.shared.changed()).await.is_err() {
             self.asked.clear();
         }
+        true
     }
 
     /// Whether a shortage should be logged now.
@@ -123,6 +137,9 @@ impl Places {
     }
 
     fn search(&mut self) {
+        if self.all_busy_at.is_some_and(|last| last.elapsed() < SEARCH_PAUSE) {
+            return;
+        }
         self.sweep();
         let idle = self.open.iter().filter_map(|weak| {
             let pause = weak.upgrade()?;
@@ -133,6 +150,7 @@ impl Places {
         let mut idle: Vec<_> = idle.collect();
         // The sort is stable: of equal pauses, the connection that opened first leaves first.
         idle.sort_by_key(|(began, _)| *began);
+        self.all_busy_at = idle.is_empty().then(Instant::now);
         self.idle = idle.into_iter();
     }
 

@@ -4,11 +4,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
+
+use crate::config::HttpLimits;
 
 /// The state that all places share.
 pub(super) struct Shared {
@@ -29,6 +30,44 @@ impl Shared {
     /// Resolves if a connection has closed or declined since the last call, or when one does.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
+    }
+}
+
+/// When a connection's pause has to end. Belongs to the connection's task.
+pub(in crate::http) struct Patience {
+    limits: HttpLimits,
+    /// The pause in which the client owes a head, and since when.
+    owed: (u64, Instant),
+}
+
+impl Patience {
+    /// For a new connection.
+    pub(in crate::http) fn begin(pause: &Pause, limits: HttpLimits) -> Self {
+        Self { limits, owed: (pause.began.load(Ordering::Relaxed), Instant::now()) }
+    }
+
+    /// From now on, a pause may last no longer than `limit`.
+    pub(in crate::http) fn hurry(&mut self, limit: Duration) {
+        let HttpLimits { idle, head, .. } = &mut self.limits;
+        (*idle, *head) = ((*idle).min(limit), (*head).min(limit));
+    }
+
+    /// How long a connection may rest.
+    pub(in crate::http) fn idle(&self) -> Duration {
+        self.limits.idle
+    }
+
+    /// The end of the pause; `None` while a request is served.
+    pub(in crate::http) fn ends(&mut self, pause: &Pause) -> Option<Instant> {
+        let began = pause.began()?;
+        if !pause.owes_head.load(Ordering::Relaxed) {
+            return Some(pause.started + Duration::from_micros(began) + self.limits.idle);
+        }
+        // The clock is read only for a head that did not arrive as a whole.
+        if self.owed.0 != began {
+            self.owed = (began, Instant::now());
+        }
+        Some(self.owed.1 + self.limits.head)
     }
 }
 
@@ -99,10 +138,15 @@ impl Drop for Place {
 
 /// The time since a connection last served a request. In this time the client has to read the last
 /// response and send the next request's head.
+///
+/// It has two limits: a client may rest for long between two requests, but owes a head that it has begun
+/// soon. A new connection owes one from the start.
 pub(in crate::http) struct Pause {
     started: Instant,
     /// In microseconds after `started`; [`BUSY`] while a request is served.
     began: AtomicU64,
+    /// Whether something was read in this pause, or the connection is new.
+    owes_head: AtomicBool,
     /// The beginning of the pause in which the connection was asked to leave, or [`NOT_ASKED`].
     asked: AtomicU64,
     /// The connection is to be closed, whatever it does.
@@ -118,11 +162,12 @@ impl Pause {
         let pause = Self {
             started,
             began: AtomicU64::new(BUSY),
+            owes_head: AtomicBool::new(true),
             asked: AtomicU64::new(NOT_ASKED),
             is_cut: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         };
-        pause.resume();
+        pause.began.store(pause.now(), Ordering::Relaxed);
         pause
     }
 
@@ -133,8 +178,17 @@ impl Pause {
 
     /// Begins a new pause: the response is ready.
     pub(in crate::http) fn resume(&self) {
-        let began = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(BUSY - 1);
-        self.began.store(began, Ordering::Relaxed);
+        self.owes_head.store(false, Ordering::Relaxed);
+        self.began.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(BUSY - 1)
+    }
+
+    /// Something was read. If it completes a head, [`interrupt`](Self::interrupt) follows.
+    pub(in crate::http) fn begin_head(&self) {
+        self.owes_head.store(true, Ordering::Relaxed);
     }
 
     /// Makes the connection close, even though it is busy.
@@ -147,15 +201,6 @@ impl Pause {
     /// the waker.
     pub(in crate::http) fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
-    }
-
-    /// The time at which the pause reaches `limit`. A busy connection counts as if its pause began
-    /// now.
-    pub(in crate::http) fn ends(&self, limit: Duration) -> Instant {
-        match self.began.load(Ordering::Relaxed) {
-            BUSY => Instant::now() + limit,
-            began => self.started + Duration::from_micros(began) + limit,
-        }
     }
 
     /// Asks the connection to leave, unless another pause has begun since.

@@ -189,7 +189,7 @@ async fn answers_without_a_token(recorder: &mut AnswerRecorder) {
 }
 
 async fn answers_to_half_a_body(recorder: &mut AnswerRecorder) {
-    let service = start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
+    let service = start_with(&[("BODY_TIMEOUT_SECS", "1")]).await;
     for probe in probes(1).into_iter().filter(|probe| probe.body.is_some()) {
         assert_eq!(recorder.send_half(&service, &probe).await.0, 408, "{}", probe.path);
     }

@@ -129,7 +129,7 @@ async fn without_a_token(recorder: &mut AnswerRecorder) {
 }
 
 async fn half_a_body(recorder: &mut AnswerRecorder) {
-    let service = start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
+    let service = start_with(&[("BODY_TIMEOUT_SECS", "1")]).await;
     for name in NAMES {
         assert_eq!(recorder.send_half(&service, &probe(name, 1, 2)).await.0, 408, "{name}");
     }

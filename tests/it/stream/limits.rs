@@ -63,7 +63,7 @@ async fn a_client_that_does_not_read_is_not_read_from() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_neither_sends_nor_reads_is_cut() {
-    let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "2")]).await;
+    let service = TestService::start_with(&[("IDLE_TIMEOUT_SECS", "2")]).await;
     let StreamClient { mut sender, mut results } = open(&service).await;
     send_until_full(&mut sender).await;
     let full = Instant::now();
@@ -79,7 +79,7 @@ async fn a_client_that_neither_sends_nor_reads_is_cut() {
 
 #[tokio::test]
 async fn a_client_that_sends_nothing_more_is_told_so() {
-    let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
+    let service = TestService::start_with(&[("IDLE_TIMEOUT_SECS", "1")]).await;
     let StreamClient { mut sender, mut results } = open(&service).await;
     // Half a line at the end is no line.
     sender.send(&(line(1, -1) + "{\"userId\":1,\"amount\":-1}")).await;
@@ -95,7 +95,7 @@ async fn a_client_that_sends_nothing_more_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn time_outs_count_only_the_client_s_lack_of_progress() {
-    let service = TestService::start_with(&[("READ_TIMEOUT_SECS", "1")]).await;
+    let service = TestService::start_with(&[("IDLE_TIMEOUT_SECS", "1")]).await;
     let StreamClient { mut sender, mut results } = open(&service).await;
     // Slowly, but steadily: for three times as long as the time-out.
     for left in (9_994..10_000).rev() {

@@ -161,7 +161,12 @@ fn check_answer(
             return Err("a read whose outcome is unknown");
         }
         Err(ChangeError::UserNotFound | ChangeError::OutcomeUnknown(_)) => {}
-        Err(ChangeError::NotApplied(_) | ChangeError::KeyInProgress | ChangeError::Internal(_)) => {
+        Err(
+            ChangeError::NotApplied(_)
+            | ChangeError::Busy(_)
+            | ChangeError::KeyInProgress
+            | ChangeError::Internal(_),
+        ) => {
             if ask.key.is_none() && row.is_some() {
                 return Err("not applied, and in the journal");
             }
