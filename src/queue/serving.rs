@@ -185,3 +185,83 @@ impl<'a, E: Engine> Serving<'a, E> {
         self.outbox.flush(self.dispatchers);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use sqlx::postgres::PgConnectOptions;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::queue::engine::Time;
+    use crate::queue::lane;
+    use crate::store::session::SessionLimits;
+
+    static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
+
+    /// Panics on its first piece of work, and answers the others. Needs no database.
+    #[derive(Default)]
+    struct Fragile {
+        arrived: Vec<Caller<()>>,
+        answered: Vec<(Caller<()>, ())>,
+    }
+
+    impl Engine for Fragile {
+        type Work = ();
+        type Answer = ();
+
+        fn new(_: Connector, _: usize) -> Self {
+            Self::default()
+        }
+
+        fn arrive(&mut self, (): (), caller: Caller<()>) {
+            assert!(HAS_PANICKED.swap(true, Ordering::Relaxed), "as the test wants it");
+            self.arrived.push(caller);
+        }
+
+        fn room(&self) -> usize {
+            8
+        }
+
+        fn arrived(&self) -> usize {
+            self.arrived.len()
+        }
+
+        fn stop(&mut self) {}
+
+        fn next(&mut self, _: Time) -> Step {
+            match self.arrived.len() {
+                0 => Step::Wait { until: None },
+                accepted => Step::Send { accepted },
+            }
+        }
+
+        async fn serve(&mut self, _: Instant) {
+            self.answered.extend(self.arrived.drain(..).map(|caller| (caller, ())));
+        }
+
+        fn take_answers(&mut self) -> impl Iterator<Item = (Caller<()>, ())> {
+            std::mem::take(&mut self.answered).into_iter()
+        }
+
+        fn take_retries(&mut self) -> u64 {
+            0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_panics_is_started_again_and_counted() {
+        let minute = Duration::from_secs(60);
+        let limits = SessionLimits { answer: minute, lock_wait: minute };
+        let connector = Connector::new(PgConnectOptions::new_without_pgpass(), limits);
+        let (dispatchers, counters) = (Arc::default(), Metrics::default().of_lanes("batched"));
+        let dispatcher = Dispatchers::start(&dispatchers);
+        let (lane, running) = lane::start::<Fragile>(connector, dispatchers, 4, counters.clone());
+        assert!(lane.submit((), dispatcher).unwrap().await.is_err(), "it is lost with the panic");
+        assert_eq!(lane.submit((), dispatcher).unwrap().await, Ok(()));
+        assert_eq!(counters.restarts.get(), 1);
+        running.stop();
+        running.finish(Instant::now() + minute).await;
+    }
+}

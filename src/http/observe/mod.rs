@@ -268,11 +268,51 @@ fn caller(response: &Response<Body>) -> Option<Arc<str>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
     use axum::body::to_bytes;
     use axum::http::StatusCode;
     use axum::routing::get;
 
     use super::*;
+    use crate::http::document;
+
+    /// A writer of a log that a test reads.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_names_the_caller_even_where_no_cause_is_known() {
+        let parts = ObserverParts { metrics: Arc::default(), log: FailureLog::default() };
+        let front = Front::new(Router::new(), &document(), &parts);
+        let written = Written::default();
+        let writer = written.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
+        tracing::subscriber::with_default(log.finish(), || {
+            let mut observed = front.begin(&Request::new(Body::empty())).unwrap();
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            response.extensions_mut().insert(Caller("shop".into()));
+            observed.end(&mut response);
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        for part in [" WARN ", "a request failed", " caller=\"shop\"", " status=502", "unknown"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(text.lines().count(), 1);
+    }
 
     #[test]
     fn headers_that_are_sent_twice_are_ignored() {
