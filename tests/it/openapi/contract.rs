@@ -6,15 +6,19 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 /// General HTTP headers, which no operation has to document.
-const OF_HTTP: [&str; 8] = [
+const OF_HTTP: [&str; 12] = [
     "cache-control",
     "connection",
     "content-encoding",
     "content-length",
     "content-security-policy",
     "content-type",
+    "cross-origin-opener-policy",
     "date",
+    "referrer-policy",
     "transfer-encoding",
+    "x-content-type-options",
+    "x-frame-options",
 ];
 
 /// The OpenAPI document.

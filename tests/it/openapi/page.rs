@@ -14,7 +14,17 @@ async fn the_page_needs_nothing_from_elsewhere() {
     let service = TestService::start().await;
     let response = service.send(Method::GET, "/docs", None).await;
     let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
-    assert!(policy.starts_with("default-src 'self';"), "{policy}");
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cache-control", "no-cache"),
+    ] {
+        assert_eq!(response.headers()[name], value, "{name}");
+    }
     let (_, page) = read(response).await;
     let links: Vec<_> = page
         .split(['"'])
@@ -26,6 +36,10 @@ async fn the_page_needs_nothing_from_elsewhere() {
     for link in links {
         let file = service.send(Method::GET, &format!("/{link}"), None).await;
         assert_eq!(file.status(), 200, "{link}");
+        // The document is no part of the page.
+        if link != "openapi.json" {
+            assert_eq!(file.headers()["x-content-type-options"], "nosniff", "{link}");
+        }
     }
     let (_, script) = read(service.send(Method::GET, "/docs/page.js", None).await).await;
     assert!(!page.contains("//") && !script.contains("://"), "an address elsewhere");
