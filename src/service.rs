@@ -13,11 +13,12 @@ use tracing::info;
 
 use crate::approach::registry::{ApproachOptions, Approaches, Shared};
 use crate::cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
-use crate::config::{Config, DatabaseChoice};
+use crate::config::{Config, ConfigError, DatabaseChoice, HttpLimits};
+use crate::http::credentials::Credentials;
 use crate::http::leaving::Leaving;
 use crate::http::observe::{ObserverParts, failure_log::FailureLog};
-use crate::http::server::{self, Workers};
-use crate::http::{self, App, Parts, auth::Tokens};
+use crate::http::server::{self, Listener, Workers};
+use crate::http::{self, App, Internal, MetricsText, Parts};
 use crate::metrics::Snapshot;
 use crate::metrics::sessions::PoolUse;
 use crate::operations::{OperationLane, OperationOptions, Operations};
@@ -26,6 +27,10 @@ use crate::store::readiness::Readiness;
 use crate::store::schema::{self, StoreError};
 use crate::store::session::Connector;
 use crate::store::{Store, hold_expiry, key_expiry, sizes};
+
+/// The connections of the internal address: a few scrapers, health checks and browsers. They take no
+/// place of the public address, so a flood there keeps none of them out.
+const INTERNAL_CONNECTIONS: usize = 32;
 
 /// How often the private PostgreSQL is checked.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(200);
@@ -36,6 +41,9 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// Why the service did not start. One line each.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// A file with tokens or a certificate is not usable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The private PostgreSQL did not start.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -48,7 +56,7 @@ pub enum StartError {
     /// The service cannot listen on its address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// The address from HOST and PORT.
+        /// The address from the configuration.
         address: SocketAddr,
         /// The error of the system.
         source: io::Error,
@@ -57,10 +65,10 @@ pub enum StartError {
 
 /// A running service.
 pub struct Service {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
+    credentials: Credentials,
+    public: Serving,
+    internal: Option<Serving>,
     leaving: Leaving,
-    serving: JoinHandle<()>,
     background: [JoinHandle<()>; 4],
     log: FailureLog,
     supervisor: Option<JoinHandle<()>>,
@@ -75,9 +83,16 @@ impl Service {
     /// The lanes, the expiry of keys and holds, and the supervision of the private cluster run on the current
     /// runtime; requests are served on threads of their own.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        // First, so that a port in use is found before a database is started.
-        let refused = |source| StartError::Listen { address: config.listen, source };
-        let listener = server::listen(config.listen).map_err(refused)?;
+        // First, so that a file that is not usable and a port in use are found before a database is
+        // started.
+        let credentials = Credentials::open(config)?;
+        let listen = |address| {
+            let refused = move |source| StartError::Listen { address, source };
+            server::listen(address).map_err(refused)
+        };
+        let public = listen(config.listen)?;
+        let internal = config.internal.map(listen).transpose()?;
+        let entrance = Entrance { credentials, public, internal };
         let (hosts, cluster) = match &config.database {
             DatabaseChoice::Url(hosts) => (hosts.clone(), None),
             DatabaseChoice::Private(options) => {
@@ -85,7 +100,7 @@ impl Service {
                 (cluster.connect_options(SERVICE_DATABASE).into(), Some(Arc::new(cluster)))
             }
         };
-        match Self::start_on(config, hosts, cluster.clone(), listener).await {
+        match Self::start_on(config, hosts, cluster.clone(), entrance).await {
             Ok(service) => Ok(service),
             Err(error) => {
                 stop_cluster(cluster.as_deref()).await;
@@ -98,18 +113,33 @@ impl Service {
         config: &Config,
         hosts: Hosts,
         cluster: Option<Arc<PrivateCluster>>,
-        listener: TcpListener,
+        entrance: Entrance,
     ) -> Result<Self, StartError> {
-        let address = listener.local_addr()?;
+        let Entrance { credentials, public, internal } = entrance;
         let connector = Connector::new(hosts, config.pool.session);
         schema::prepare(&connector, config.pool.connect).await?;
         let shared = Shared::start(&connector, config.approaches);
         let operations = start_operations(config, &connector, &shared);
-        let leaving = Leaving::default();
         let log = FailureLog::default();
-        let observers = ObserverParts { metrics: Arc::clone(shared.metrics()), log: log.clone() };
-        let workers =
-            start_workers(config, &connector, &shared, &operations, &leaving, observers).await?;
+        let stores = Stores::default();
+        let about = Internal {
+            metrics: metrics_text(&shared, &operations, &stores),
+            readiness: Readiness::new(connector.clone()),
+            leaving: Leaving::default(),
+        };
+        let outside = Outside {
+            observers: ObserverParts { metrics: Arc::clone(shared.metrics()), log: log.clone() },
+            leaving: about.leaving.clone(),
+            about,
+            credentials,
+        };
+        let database = (&connector, &shared, &operations, &stores);
+        let workers = start_workers(config, database, &outside).await?;
+        let internal = match internal {
+            Some(listener) => Some(start_internal(listener, config.http, &outside).await?),
+            None => None,
+        };
+        let Outside { credentials, leaving, .. } = outside;
         let supervisor = cluster.clone().map(|cluster| tokio::spawn(supervise(cluster)));
         let database = shared.metrics().database().clone();
         let background = [
@@ -118,17 +148,18 @@ impl Service {
             tokio::spawn(sizes::run(connector, database)),
             tokio::spawn(log.clone().run()),
         ];
-        let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(workers.serve(listener, config.http, async {
-            // An error means that the service was dropped, which stops it as well.
-            let _ = stopped.await;
-        }));
-        info!("listening on http://{address}");
+        let scheme = if credentials.tls().is_some() { "https" } else { "http" };
+        let listener = Listener::new(public, credentials.tls());
+        let public = Serving::start(workers, listener, config.http)?;
+        info!("listening on {scheme}://{}", public.address);
+        if let Some(internal) = &internal {
+            info!("metrics and docs are on http://{}", internal.address);
+        }
         Ok(Self {
-            address,
-            stop,
+            credentials,
+            public,
+            internal,
             leaving,
-            serving,
             background,
             log,
             supervisor,
@@ -140,7 +171,17 @@ impl Service {
 
     /// The address it listens on. Where port 0 was configured, this is the port that was chosen.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.public.address
+    }
+
+    /// The address of metrics and docs, if they have one of their own.
+    pub fn internal_address(&self) -> Option<SocketAddr> {
+        self.internal.as_ref().map(|serving| serving.address)
+    }
+
+    /// Reads tokens and certificate again; see [`Credentials::reload`].
+    pub async fn reload(&self) {
+        self.credentials.reload().await;
     }
 
     /// Announces the stop: `GET /readyz` fails from now on, and each response is the last one of its
@@ -153,9 +194,10 @@ impl Service {
     /// cluster. Waits at most a few seconds for a database that does not respond.
     pub async fn stop(self) {
         self.leave();
-        let _ = self.stop.send(());
-        if let Err(error) = self.serving.await {
-            tracing::error!(%error, "the accept loop panicked");
+        self.public.stop().await;
+        // Until here, so that the end can be watched.
+        if let Some(internal) = self.internal {
+            internal.stop().await;
         }
         tokio::join!(self.shared.close(CLOSE_MAX), self.operations.close(CLOSE_MAX));
         // This may hit the middle of a transaction: the database rolls it back.
@@ -169,6 +211,77 @@ impl Service {
     }
 }
 
+/// Where callers come in, before anything is served.
+struct Entrance {
+    credentials: Credentials,
+    public: TcpListener,
+    internal: Option<TcpListener>,
+}
+
+/// An address that is served.
+struct Serving {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Serving {
+    fn start(workers: Workers, listener: Listener, limits: HttpLimits) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(workers.serve(listener, limits, async {
+            // An error means that the service was dropped, which stops it as well.
+            let _ = stopped.await;
+        }));
+        Ok(Self { address, stop, task })
+    }
+
+    /// Answers the requests in flight.
+    async fn stop(self) {
+        let _ = self.stop.send(());
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the accept loop panicked");
+        }
+    }
+}
+
+/// What the threads that serve HTTP have in common, beside the database.
+#[derive(Clone)]
+struct Outside {
+    credentials: Credentials,
+    about: Internal,
+    observers: ObserverParts,
+    leaving: Leaving,
+}
+
+/// The sessions of all threads.
+type Stores = Arc<Mutex<Vec<Store>>>;
+
+/// Serves the internal address, on a thread of its own.
+async fn start_internal(
+    listener: TcpListener,
+    limits: HttpLimits,
+    outside: &Outside,
+) -> Result<Serving, StartError> {
+    let limits = HttpLimits { connections: INTERNAL_CONNECTIONS, ..limits };
+    let Outside { credentials, about, observers, leaving } = outside.clone();
+    let workers = Workers::start_named("internal", 1, limits, leaving, move |_| {
+        let router = http::internal_router(about.clone(), credentials.tokens());
+        let front = http::front(router, &observers);
+        async { Ok::<_, StartError>((front, std::future::ready(()))) }
+    });
+    Ok(Serving::start(workers.await?, listener.into(), limits)?)
+}
+
+fn metrics_text(shared: &Shared, operations: &OperationLane, stores: &Stores) -> MetricsText {
+    let (shared, operations) = (shared.clone(), operations.clone());
+    let stores = Arc::clone(stores);
+    Arc::new(move || {
+        let (changes, operations) = (shared.queued(), operations.queued());
+        shared.metrics().text(&Snapshot { changes, operations, pools: used(&stores) })
+    })
+}
+
 fn start_operations(config: &Config, connector: &Connector, shared: &Shared) -> OperationLane {
     let ApproachOptions { lane_queue, key_wait, .. } = config.approaches;
     let options = OperationOptions { queue_max: lane_queue, key_wait };
@@ -179,35 +292,20 @@ fn start_operations(config: &Config, connector: &Connector, shared: &Shared) -> 
 /// (see [`Store`]); any further threads share the sessions of these homes, round robin.
 async fn start_workers(
     config: &Config,
-    connector: &Connector,
-    shared: &Shared,
-    operations: &OperationLane,
-    leaving: &Leaving,
-    observers: ObserverParts,
+    (connector, shared, operations, stores): (&Connector, &Shared, &OperationLane, &Stores),
+    outside: &Outside,
 ) -> Result<Workers, StartError> {
     let (count, pool, http) = (config.workers, config.pool, config.http);
     let homes = pool.homes(count);
-    let stores = Arc::new(Mutex::new(Vec::<Store>::new()));
-    let (connector, shared, tokens) =
-        (connector.clone(), shared.clone(), config.auth_tokens.clone());
-    let operations = operations.clone();
-    let app_leaving = leaving.clone();
-    let metrics: Arc<dyn Fn() -> String + Send + Sync> = {
-        let (shared, operations) = (shared.clone(), operations.clone());
-        let stores = Arc::clone(&stores);
-        Arc::new(move || {
-            let (changes, operations) = (shared.queued(), operations.queued());
-            shared.metrics().text(&Snapshot { changes, operations, pools: used(&stores) })
-        })
-    };
-    let readiness = Readiness::new(connector.clone());
-    Workers::start(count, http, leaving.clone(), move |number| {
+    let (connector, shared, stores) = (connector.clone(), shared.clone(), Arc::clone(stores));
+    let (operations, outside) = (operations.clone(), outside.clone());
+    let has_internal = config.internal.is_some();
+    Workers::start(count, http, outside.leaving.clone(), move |number| {
         let (connector, stores) = (connector.clone(), Arc::clone(&stores));
-        let (shared, readiness) = (shared.clone(), readiness.clone());
-        let tokens = Tokens::new(tokens.clone());
-        let (operations, metrics) = (operations.clone(), Arc::clone(&metrics));
-        let leaving = app_leaving.clone();
-        let observers = observers.clone();
+        let (shared, operations) = (shared.clone(), operations.clone());
+        let Outside { about, credentials, observers, .. } = outside.clone();
+        let Internal { metrics, readiness, leaving } = about;
+        let tokens = credentials.tokens().clone();
         async move {
             let known = {
                 let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,8 +334,9 @@ async fn start_workers(
                 body_limit: http.body,
                 idle_limit: http.idle,
             };
-            let front = http::front(App::new(parts), &observers);
-            Ok::<_, StartError>((front, async move {
+            let app = App::new(parts);
+            let router = if has_internal { http::public_router(app) } else { http::router(app) };
+            Ok::<_, StartError>((http::front(router, &observers), async move {
                 if number < homes {
                     store.close(CLOSE_MAX).await;
                 }

@@ -3,6 +3,7 @@
 mod database;
 mod error;
 mod migrate;
+mod reload;
 mod serve;
 mod signals;
 mod verify;

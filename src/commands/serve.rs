@@ -4,20 +4,26 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::error::CommandError;
+use super::reload::Hangups;
 use super::signals::Signals;
 use crate::config::Config;
 use crate::service::Service;
 
 /// Starts the service and serves until SIGINT or SIGTERM. Then announces the stop, and after
-/// `STOP_DELAY_SECS`, or at a second signal, shuts down gracefully.
+/// `STOP_DELAY_SECS`, or at a second signal, shuts down gracefully. SIGHUP makes it read tokens and
+/// certificate again.
 ///
 /// # Errors
 /// [`CommandError::Start`] with the reason. Then nothing is left running.
 pub async fn serve(config: &Config) -> Result<(), CommandError> {
     // First, so that a signal during the start does not kill a half-started service.
     let mut signals = Signals::listen()?;
+    let hangups = Hangups::listen()?;
     let service = Service::start(config).await?;
-    let signal = signals.next().await;
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        never = hangups.reload(&service) => match never {},
+    };
     info!(signal, "stopping");
     service.leave();
     tokio::select! {

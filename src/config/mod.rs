@@ -3,8 +3,10 @@
 //! Every variable has one line in [`VARIABLES`]. `--help` is made from that table, and a test
 //! compares `.env.example` with it. An invalid value stops the start with a message of one line.
 
+mod secret_file;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 mod values;
 mod variables;
 
@@ -15,6 +17,8 @@ use std::time::Duration;
 use crate::approach::registry::ApproachOptions;
 use crate::store::PoolLimits;
 
+pub use secret_file::NamedFile;
+pub use tokens::TokenSource;
 pub use values::{ConfigError, DatabaseChoice, LogFormat};
 pub use variables::{VARIABLES, Variable, help};
 
@@ -38,11 +42,24 @@ pub struct HttpLimits {
     pub drain: Duration,
 }
 
+/// The files of a certificate, in PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate, then those that lead from it to its root.
+    pub certificate: NamedFile,
+    /// Its private key.
+    pub key: NamedFile,
+}
+
 /// Everything that can be set from outside.
 #[derive(Debug)]
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where metrics and docs are served, if not on [`Self::listen`].
+    pub internal: Option<SocketAddr>,
+    /// The certificate of [`Self::listen`]. Without one, it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Where the balances are.
     pub database: DatabaseChoice,
     /// Threads that serve HTTP.
@@ -57,8 +74,8 @@ pub struct Config {
     pub key_expiry: Duration,
     /// How often holds whose time is over are released.
     pub hold_sweep: Duration,
-    /// The accepted bearer tokens. An empty list admits everybody.
-    pub auth_tokens: Vec<String>,
+    /// The accepted bearer tokens. If none are set, everybody is admitted.
+    pub tokens: TokenSource,
     /// Which events are logged.
     pub log_filter: String,
     /// The format of the log.
@@ -87,11 +104,11 @@ impl Config {
             "HEAD_TIMEOUT_SECS, BODY_TIMEOUT_SECS and IDLE_TIMEOUT_SECS",
         )?;
         let session = values.session_limits()?;
-        let auth_tokens = values.tokens()?;
-        let host = values.host(&auth_tokens)?;
-        let port: u16 = values.number("PORT", 0, u16::MAX)?;
+        let tokens = values.tokens()?;
         Ok(Self {
-            listen: SocketAddr::new(host, port),
+            listen: values.listen(tokens.is_set())?,
+            internal: values.internal(tokens.is_set())?,
+            tls: values.tls()?,
             database: values.database()?,
             workers: values.workers()?,
             pool: PoolLimits {
@@ -120,7 +137,7 @@ impl Config {
             key_expiry: values
                 .number("KEY_EXPIRY_HOURS", 1, 87_600)
                 .map(|hours: u64| Duration::from_secs(hours * 3600))?,
-            auth_tokens,
+            tokens,
             log_filter: values.log_filter()?,
             log_format: values.log_format()?,
         })

@@ -14,7 +14,9 @@ fn nothing_set_means_loopback_and_a_private_cluster() {
     let config = with(&[]).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:3000");
     assert!(matches!(config.database, DatabaseChoice::Private(_)));
-    assert!(config.auth_tokens.is_empty());
+    assert!(!config.tokens.is_set());
+    assert!(config.tls.is_none());
+    assert_eq!(config.internal, None);
 }
 
 #[test]
@@ -45,22 +47,51 @@ fn a_bad_value_is_named_with_what_is_allowed() {
 #[test]
 fn an_address_that_others_can_reach_needs_tokens() {
     for host in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {
-        let line = with(&[("HOST", host)]).unwrap_err().to_string();
-        assert_eq!(
-            line,
-            format!(
-                "HOST is \"{host}\": must be a loopback address such as 127.0.0.1, unless \
-                 AUTH_TOKENS is set (or DANGEROUSLY_OPEN_TO_EVERYONE is yes)"
-            )
-        );
-        let config = with(&[("HOST", host), ("AUTH_TOKENS", "alpha")]).unwrap();
-        assert_eq!(config.listen.ip().to_string(), host);
-        let config = with(&[("HOST", host), ("DANGEROUSLY_OPEN_TO_EVERYONE", "yes")]).unwrap();
-        assert_eq!(config.listen.ip().to_string(), host);
+        for name in ["HOST", "INTERNAL_HOST"] {
+            let of = |config: Config| match name {
+                "HOST" => config.listen.ip().to_string(),
+                _ => config.internal.unwrap().ip().to_string(),
+            };
+            let listening = [(name, host), ("INTERNAL_PORT", "0")];
+            assert_eq!(
+                with(&listening).unwrap_err().to_string(),
+                format!(
+                    "{name} is \"{host}\": must be a loopback address such as 127.0.0.1, unless \
+                     AUTH_TOKENS or AUTH_TOKENS_FILE is set (or DANGEROUSLY_OPEN_TO_EVERYONE is yes)"
+                )
+            );
+            for allowing in [
+                ("AUTH_TOKENS", "alpha"),
+                ("AUTH_TOKENS_FILE", "/etc/plimsoll/tokens"),
+                ("DANGEROUSLY_OPEN_TO_EVERYONE", "yes"),
+            ] {
+                let config = with(&[&listening[..], &[allowing]].concat()).unwrap();
+                assert_eq!(of(config), host);
+            }
+        }
     }
     for host in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
         assert_eq!(with(&[("HOST", host)]).unwrap().listen.ip().to_string(), host);
     }
+}
+
+#[test]
+fn what_belongs_together_is_set_together() {
+    let line = |name, value| with(&[(name, value)]).unwrap_err().to_string();
+    assert_eq!(
+        line("INTERNAL_HOST", "127.0.0.1"),
+        "INTERNAL_PORT is \"\": must be a port, since INTERNAL_HOST is set (0: the system chooses one)"
+    );
+    for (one, other) in [("TLS_CERT_FILE", "TLS_KEY_FILE"), ("TLS_KEY_FILE", "TLS_CERT_FILE")] {
+        assert_eq!(
+            line(one, "x.pem"),
+            format!("{other} is \"\": must be the path of a file in PEM, since {one} is set")
+        );
+    }
+    let both = with(&[("TLS_CERT_FILE", "x.pem"), ("TLS_KEY_FILE", "y.pem")]).unwrap();
+    assert_eq!(both.tls.unwrap().key.path().to_str(), Some("y.pem"));
+    let internal = with(&[("INTERNAL_PORT", "9100")]).unwrap().internal.unwrap();
+    assert_eq!(internal.to_string(), "127.0.0.1:9100");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Reads and checks the values of the variables.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use super::variables::VARIABLES;
+use super::{NamedFile, TlsFiles, TokenSource};
 use crate::approach::registry;
 use crate::cluster::{ClusterOptions, default_data_dir};
 use crate::store::hosts::Hosts;
@@ -31,6 +32,24 @@ pub enum ConfigError {
     /// `.env` exists but cannot be read.
     #[error(".env: {0}")]
     File(String),
+    /// A token is not of its form, or contradicts another one. Never quotes a token.
+    #[error("{place} {problem}")]
+    Token {
+        /// The variable, and the entry or the line.
+        place: String,
+        /// What is wrong, or what would be right.
+        problem: &'static str,
+    },
+    /// A file that a variable names is not usable. Never quotes the file.
+    #[error("{variable} ({}) {problem}", path.display())]
+    NamedFile {
+        /// The variable.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
 }
 
 impl ConfigError {
@@ -103,9 +122,9 @@ impl Values<'_> {
 
     /// An address that others can reach requires tokens: without tokens anybody could change any
     /// balance.
-    pub(super) fn host(&self, auth_tokens: &[String]) -> Result<IpAddr, ConfigError> {
+    fn host(&self, name: &'static str, has_tokens: bool) -> Result<IpAddr, ConfigError> {
         const OPEN: &str = "DANGEROUSLY_OPEN_TO_EVERYONE";
-        let host: IpAddr = self.parse("HOST", "an IP address such as 127.0.0.1 or ::1")?;
+        let host: IpAddr = self.parse(name, "an IP address such as 127.0.0.1 or ::1")?;
         let is_open_to_everyone = match self.given(OPEN).as_deref() {
             None => false,
             Some("yes") => true,
@@ -113,12 +132,35 @@ impl Values<'_> {
         };
         // An IPv4 address may be written as an IPv6 address.
         let is_loopback = host.to_canonical().is_loopback();
-        if is_loopback || !auth_tokens.is_empty() || is_open_to_everyone {
+        if is_loopback || has_tokens || is_open_to_everyone {
             return Ok(host);
         }
-        let allowed = "a loopback address such as 127.0.0.1, unless AUTH_TOKENS is set \
-                       (or DANGEROUSLY_OPEN_TO_EVERYONE is yes)";
-        Err(ConfigError::value("HOST", host.to_string(), allowed))
+        let allowed = "a loopback address such as 127.0.0.1, unless AUTH_TOKENS or \
+                       AUTH_TOKENS_FILE is set (or DANGEROUSLY_OPEN_TO_EVERYONE is yes)";
+        Err(ConfigError::value(name, host.to_string(), allowed))
+    }
+
+    pub(super) fn listen(&self, has_tokens: bool) -> Result<SocketAddr, ConfigError> {
+        let host = self.host("HOST", has_tokens)?;
+        Ok(SocketAddr::new(host, self.number("PORT", 0, u16::MAX)?))
+    }
+
+    /// The address of metrics and docs, if they have one of their own.
+    pub(super) fn internal(&self, has_tokens: bool) -> Result<Option<SocketAddr>, ConfigError> {
+        const HOST: &str = "INTERNAL_HOST";
+        const PORT: &str = "INTERNAL_PORT";
+        let host = self.host(HOST, has_tokens)?;
+        if self.given(PORT).is_some() {
+            return Ok(Some(SocketAddr::new(host, self.number(PORT, 0, u16::MAX)?)));
+        }
+        match self.given(HOST) {
+            None => Ok(None),
+            // Set on purpose, and metrics and docs would stay where everybody reaches them.
+            Some(_) => {
+                let allowed = "a port, since INTERNAL_HOST is set (0: the system chooses one)";
+                Err(ConfigError::value(PORT, "", allowed))
+            }
+        }
     }
 
     pub(super) fn workers(&self) -> Result<u32, ConfigError> {
@@ -165,16 +207,28 @@ impl Values<'_> {
         })
     }
 
-    pub(super) fn tokens(&self) -> Result<Vec<String>, ConfigError> {
-        let Some(list) = self.given("AUTH_TOKENS") else { return Ok(Vec::new()) };
-        let tokens: Vec<String> = list.split(',').map(|token| token.trim().to_owned()).collect();
-        let fits =
-            |token: &String| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
-        if tokens.iter().all(fits) {
-            return Ok(tokens);
+    pub(super) fn tokens(&self) -> Result<TokenSource, ConfigError> {
+        TokenSource::new(self.given("AUTH_TOKENS").as_deref(), self.file("AUTH_TOKENS_FILE"))
+    }
+
+    pub(super) fn tls(&self) -> Result<Option<TlsFiles>, ConfigError> {
+        const NAMES: [&str; 2] = ["TLS_CERT_FILE", "TLS_KEY_FILE"];
+        let [certificate, key] = NAMES.map(|name| self.file(name));
+        let [certificate_name, key_name] = NAMES;
+        let missing = |name, other| {
+            let allowed = format!("the path of a file in PEM, since {other} is set");
+            Err(ConfigError::value(name, "", allowed))
+        };
+        match (certificate, key) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+            (None, Some(_)) => missing(certificate_name, key_name),
+            (Some(_), None) => missing(key_name, certificate_name),
         }
-        let allowed = "visible ASCII tokens, separated by commas, none of them empty";
-        Err(ConfigError::value("AUTH_TOKENS", "…", allowed))
+    }
+
+    fn file(&self, name: &'static str) -> Option<NamedFile> {
+        self.given(name).map(|path| NamedFile::new(name, path))
     }
 
     pub(super) fn log_filter(&self) -> Result<String, ConfigError> {

@@ -23,9 +23,19 @@ pub static VARIABLES: &[Variable] = &[
     variable(
         "HOST",
         "127.0.0.1",
-        "address to listen on; any other than loopback needs AUTH_TOKENS",
+        "address to listen on; any other than loopback needs AUTH_TOKENS or AUTH_TOKENS_FILE",
     ),
     variable("PORT", "3000", "port to listen on; 0 lets the system choose"),
+    variable(
+        "INTERNAL_PORT",
+        "",
+        "port for /metrics, /docs and the health checks, in plain HTTP; unset: all are on PORT; 0: the system chooses",
+    ),
+    variable(
+        "INTERNAL_HOST",
+        "127.0.0.1",
+        "address of INTERNAL_PORT; any other than loopback needs tokens, as for HOST",
+    ),
     variable(
         "DATABASE_URL",
         "",
@@ -111,12 +121,23 @@ pub static VARIABLES: &[Variable] = &[
     variable(
         "AUTH_TOKENS",
         "",
-        "comma-separated bearer tokens, each opens all routes; health checks and API document need none; unset: no check",
+        "comma-separated bearer tokens: name:scopes:token with scopes of read, write, metrics joined by +, or a bare token for all; unset: no check",
     ),
+    variable(
+        "AUTH_TOKENS_FILE",
+        "",
+        "file with further tokens, one a line; read again on SIGHUP; lines may be blank or begin with #",
+    ),
+    variable(
+        "TLS_CERT_FILE",
+        "",
+        "certificate and its chain in PEM, for HTTPS on PORT; read again on SIGHUP; unset: plain HTTP",
+    ),
+    variable("TLS_KEY_FILE", "", "private key of TLS_CERT_FILE in PEM; read again on SIGHUP"),
     variable(
         "DANGEROUSLY_OPEN_TO_EVERYONE",
         "",
-        "yes allows a HOST other than loopback without AUTH_TOKENS; unset: the start is refused",
+        "yes allows addresses other than loopback without tokens; unset: the start is refused",
     ),
     variable("LOG_FORMAT", "text", "text or json; RUST_LOG sets the level (default info)"),
 ];

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRef, Path};
 
 use super::auth::Tokens;
 use super::body::user_id;
@@ -27,7 +27,7 @@ pub struct Parts {
     /// Apply everything beyond a change of one balance.
     pub operations: Operations,
     /// What was counted so far, as a text.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub metrics: MetricsText,
     /// Everything else that needs the database.
     pub store: Store,
     /// Whether the database takes changes.
@@ -42,6 +42,30 @@ pub struct Parts {
     pub body_limit: Duration,
     /// The time in which a stream's client has to send or to take something.
     pub idle_limit: Duration,
+}
+
+/// What was counted so far, as a text, whenever it is called.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// The state of the handlers on the internal address: about the service itself, and no user.
+#[derive(Clone)]
+pub struct Internal {
+    /// What was counted so far, as a text.
+    pub metrics: MetricsText,
+    /// Whether the database takes changes.
+    pub readiness: Readiness,
+    /// Whether the service is about to stop.
+    pub leaving: Leaving,
+}
+
+impl FromRef<App> for Internal {
+    fn from_ref(app: &App) -> Self {
+        Self {
+            metrics: Arc::clone(&app.metrics),
+            readiness: app.readiness.clone(),
+            leaving: app.leaving.clone(),
+        }
+    }
 }
 
 /// A segment of the path. It may not be UTF-8.

@@ -2,40 +2,67 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response, header};
 use axum::middleware::Next;
-use subtle::ConstantTimeEq;
+use axum::response::IntoResponse;
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use super::error::HttpError;
+use crate::config::tokens::{Scope, Token, TokenDigest};
 
-/// The name of the token that a request came with, in the extensions of its response: for the log.
-#[derive(Clone, Debug)]
+/// The name of the token that came with a request.
+///
+/// It is among the extensions of each request whose token was accepted, and of each response to such a
+/// request that may be logged: one that is not a success, or that has other extensions, such as reasons
+/// or a stream. A 403 has it as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller(pub Arc<str>);
 
 /// The tokens that open the guarded routes. An empty list opens them to everybody, which is meant
-/// for loopback only. Clones share the list.
+/// for loopback only. Clones share the list, which can be replaced while requests are served.
 #[derive(Clone)]
-pub struct Tokens(Arc<[String]>);
+pub struct Tokens(Arc<ArcSwap<Vec<Token>>>);
 
 impl Tokens {
     /// From the configuration.
-    pub fn new(tokens: Vec<String>) -> Self {
-        Self(tokens.into())
+    pub fn new(tokens: Vec<Token>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(tokens)))
     }
 
-    /// Whether the guarded routes require a token.
+    /// Whether the guarded routes require a token. Never changes: see [`Self::replace`].
     pub fn are_required(&self) -> bool {
-        !self.0.is_empty()
+        !self.0.load().is_empty()
     }
 
-    /// Compares with every token in constant time, so that the time taken reveals nothing.
-    fn admit(&self, headers: &HeaderMap) -> bool {
-        let Some(sent) = bearer(headers) else { return false };
-        let fits = self.0.iter().map(|token| token.as_bytes().ct_eq(sent));
-        fits.fold(subtle::Choice::from(0), |any, one| any | one).into()
+    /// From the next request on, these tokens are the valid ones. The caller must not replace some by
+    /// none or none by some, because the routes are guarded from the start or never.
+    pub fn replace(&self, tokens: Vec<Token>) {
+        self.0.store(Arc::new(tokens));
     }
+
+    /// Finds the token of a request. Compares digests, and with every token in constant time, so that
+    /// the time taken reveals neither a token nor its length.
+    fn admit(&self, headers: &HeaderMap, scope: Scope) -> Result<Caller, Refused> {
+        let sent = TokenDigest::of(bearer(headers).ok_or(Refused::Unauthorized)?);
+        let tokens = self.0.load();
+        let mut found = u64::MAX;
+        for (number, token) in (0..).zip(tokens.iter()) {
+            found.conditional_assign(&number, token.digest.ct_eq(&sent));
+        }
+        let found = usize::try_from(found).ok().and_then(|number| tokens.get(number));
+        let token = found.ok_or(Refused::Unauthorized)?;
+        let caller = Caller(Arc::clone(&token.name));
+        if token.scopes.include(scope) { Ok(caller) } else { Err(Refused::Forbidden(caller)) }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Refused {
+    Unauthorized,
+    Forbidden(Caller),
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
@@ -45,38 +72,108 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
-/// Passes a request on, or responds with 401 before its body is read.
+/// What guards some routes.
+#[derive(Clone)]
+pub(super) struct Guard {
+    pub(super) tokens: Tokens,
+    pub(super) scope: Scope,
+}
+
+/// Passes a request on, or responds with 401 or 403 before its body is read.
 pub(super) async fn require_token(
-    State(tokens): State<Tokens>,
-    request: Request,
+    State(Guard { tokens, scope }): State<Guard>,
+    mut request: Request,
     next: Next,
-) -> Result<Response<Body>, HttpError> {
-    if !tokens.admit(request.headers()) {
-        return Err(HttpError::Unauthorized);
+) -> Response<Body> {
+    let (mut response, caller) = match tokens.admit(request.headers(), scope) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller.clone());
+            (next.run(request).await, caller)
+        }
+        Err(Refused::Forbidden(caller)) => (HttpError::Forbidden.into_response(), caller),
+        Err(Refused::Unauthorized) => return HttpError::Unauthorized.into_response(),
+    };
+    if !response.status().is_success() || !response.extensions().is_empty() {
+        response.extensions_mut().insert(caller);
     }
-    Ok(next.run(request).await)
+    response
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use axum::{Router, middleware};
+    use tower::ServiceExt;
 
-    fn admits(tokens: &[&str], header: Option<&str>) -> bool {
-        let tokens = Tokens::new(tokens.iter().map(|token| (*token).to_owned()).collect());
-        let mut headers = HeaderMap::new();
-        if let Some(value) = header {
-            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-        }
-        tokens.admit(&headers)
+    use super::*;
+    use crate::config::Config;
+
+    fn tokens(list: &str) -> Vec<Token> {
+        let only = |name: &str| (name == "AUTH_TOKENS").then(|| list.to_owned());
+        Config::from_lookup(&only).unwrap().tokens.read().unwrap()
+    }
+
+    fn headers(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())])
+    }
+
+    fn named(name: &str) -> Caller {
+        Caller(name.into())
     }
 
     #[test]
     fn only_a_whole_token_of_the_list_is_let_in() {
-        assert!(admits(&["alpha", "beta"], Some("Bearer beta")));
-        assert!(admits(&["alpha"], Some("bearer alpha")));
+        let tokens = Tokens::new(tokens("alpha,b:read:beta"));
+        let admit = |value| tokens.admit(&headers(value), Scope::Read);
+        assert_eq!(admit("Bearer beta"), Ok(named("b")));
+        assert_eq!(admit("bearer alpha"), Ok(named("token-1")));
         for wrong in ["Bearer alph", "Bearer alphaa", "Bearer ", "Basic alpha", "alpha", ""] {
-            assert!(!admits(&["alpha", "beta"], Some(wrong)), "{wrong:?}");
+            assert_eq!(admit(wrong), Err(Refused::Unauthorized), "{wrong:?}");
         }
-        assert!(!admits(&["alpha"], None));
+        assert_eq!(tokens.admit(&HeaderMap::new(), Scope::Read), Err(Refused::Unauthorized));
+        let mut twice = headers("Bearer alpha");
+        twice.append(header::AUTHORIZATION, "Bearer alpha".parse().unwrap());
+        assert_eq!(tokens.admit(&twice, Scope::Read), Err(Refused::Unauthorized));
+    }
+
+    #[test]
+    fn no_scope_includes_another() {
+        let tokens = Tokens::new(tokens("read:read:a,write:write:b,metrics:metrics:c"));
+        for (token, held) in ["a", "b", "c"].into_iter().zip(Scope::ALL) {
+            for scope in Scope::ALL {
+                let admitted = tokens.admit(&headers(&format!("Bearer {token}")), scope);
+                let caller = named(held.name());
+                let expected =
+                    if scope == held { Ok(caller) } else { Err(Refused::Forbidden(caller)) };
+                assert_eq!(admitted, expected);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_callers_name_is_where_a_log_line_can_find_it() {
+        let guard = Guard { tokens: Tokens::new(tokens("shop:read:alpha")), scope: Scope::Read };
+        let say = async |request: Request| {
+            assert_eq!(request.extensions().get(), Some(&named("shop")));
+            if request.uri() == "/fails" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+        };
+        let forbidding = Guard { scope: Scope::Write, ..guard.clone() };
+        let guarded = |guard| middleware::from_fn_with_state(guard, require_token);
+        let routes = Router::new().route("/fails", get(say)).route("/works", get(say));
+        let routes = routes.route_layer(guarded(guard));
+        let closed = Router::new().route("/closed", get(say)).route_layer(guarded(forbidding));
+        let routes = routes.merge(closed);
+        for (path, status, caller) in [
+            ("/fails", StatusCode::SERVICE_UNAVAILABLE, Some(named("shop"))),
+            ("/closed", StatusCode::FORBIDDEN, Some(named("shop"))),
+            ("/works", StatusCode::OK, None),
+        ] {
+            let request = Request::get(path).header(header::AUTHORIZATION, "Bearer alpha");
+            let request = request.body(Body::empty()).unwrap();
+            let response = routes.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status);
+            assert_eq!(response.extensions().get::<Caller>().cloned(), caller, "{path}");
+        }
     }
 }

@@ -6,17 +6,19 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::poll_immediate;
+use futures_util::future::{poll_immediate, ready};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{unconstrained, yield_now};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_rustls::rustls::ServerConfig;
 use tracing::debug;
 
 use super::leaving::Leaving;
@@ -24,6 +26,7 @@ use super::observe::Front;
 use super::places::{Patience, Pause, Place};
 use super::refusal::Refusing;
 use super::streaming::Link;
+use super::tls;
 use super::wire::HEAD_BYTES_MAX;
 use crate::config::HttpLimits;
 
@@ -39,19 +42,60 @@ pub(super) struct Serving {
 /// just connected, may have sent a request that is not here yet.
 const IDLE_AT_SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
-/// Responds to one request after the other. The connection closes when either side closes it, when it
-/// was idle for too long, or when it is idle and another one needs its `place`. A change of `shutdown`
-/// closes it after the current response, or when it has been idle for a short time.
-pub(super) async fn serve(
+/// Serves one connection in plain HTTP; see [`serve_stream`].
+// Not an `async fn`: its future would hold everything twice.
+pub(super) fn serve(
     place: Place,
     stream: TcpStream,
     serving: Serving,
+    shutdown: watch::Receiver<()>,
+) -> impl Future<Output = ()> {
+    match stream.set_nodelay(true) {
+        Ok(()) => serve_stream(place, stream, serving, shutdown).left_future(),
+        Err(error) => {
+            debug!(%error, "the connection was gone at once");
+            ready(()).right_future()
+        }
+    }
+}
+
+/// Serves one connection over TLS; see [`serve_stream`]. The handshake may take as long as a head.
+///
+/// A function of its own, because the future of a connection over TLS is much larger.
+pub(super) async fn serve_tls(
+    tls: Arc<ServerConfig>,
+    place: Place,
+    stream: TcpStream,
+    serving: Serving,
+    shutdown: watch::Receiver<()>,
+) {
+    let HttpLimits { head, stop_delay, .. } = serving.limits;
+    // A copy, so that the shutdown is still news for what follows the handshake.
+    let mut stopping = shutdown.clone();
+    let stopped = async {
+        // An error means that the sender was dropped, which is a shutdown as well.
+        let _ = stopping.changed().await;
+        sleep(IDLE_AT_SHUTDOWN_MAX.min(stop_delay)).await;
+    };
+    let accepted = tokio::select! {
+        accepted = timeout(head, tls::accept(tls, stream)) => accepted.ok().flatten(),
+        () = stopped => None,
+        () = place.until_asked_to_leave() => None,
+    };
+    if let Some(stream) = accepted {
+        serve_stream(place, stream, serving, shutdown).await;
+    }
+}
+
+/// Responds to one request after the other. The connection closes when either side closes it, when it
+/// was idle for too long, or when it is idle and another one needs its `place`. A change of `shutdown`
+/// closes it after the current response, or when it has been idle for a short time.
+async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    place: Place,
+    stream: S,
+    serving: Serving,
     mut shutdown: watch::Receiver<()>,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "the connection was gone at once");
-        return;
-    }
     let _open = serving.front.connection();
     let mut stream = Refusing::new(stream, place.pause());
     // The stream is only lent, so that hyper's buffers are freed before it lingers.
@@ -65,9 +109,9 @@ pub(super) async fn serve(
     drop(place);
 }
 
-async fn serve_requests(
+async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     place: &Place,
-    stream: &mut Refusing,
+    stream: &mut Refusing<S>,
     Serving { front, limits, leaving }: Serving,
     shutdown: watch::Receiver<()>,
 ) {
@@ -116,7 +160,7 @@ async fn serve_requests(
         if recheck.is_none() {
             recheck.set(Some(yield_now()));
         }
-        ready!(recheck.as_mut().as_pin_mut().expect("set above").poll(context));
+        task::ready!(recheck.as_mut().as_pin_mut().expect("set above").poll(context));
         if !is_shutting_down {
             return Poll::Ready(Err(None));
         }

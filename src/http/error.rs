@@ -38,6 +38,12 @@ pub enum HttpError {
     /// Tokens are configured, and the request has none or a wrong one.
     #[error("Unauthorized")]
     Unauthorized,
+    /// The token's scopes do not include the route's.
+    #[error("Forbidden")]
+    Forbidden,
+    /// A request in plain HTTP came to an address that speaks TLS.
+    #[error("This address speaks HTTPS only")]
+    NotTls,
     /// No such route.
     #[error("Not found")]
     NotFound,
@@ -99,11 +105,12 @@ impl HttpError {
     /// The status of the response.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::MalformedHead | Self::BodyUnreadable => {
+            Self::BadRequest(_) | Self::MalformedHead | Self::BodyUnreadable | Self::NotTls => {
                 StatusCode::BAD_REQUEST
             }
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound | Self::UnknownApproach => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,

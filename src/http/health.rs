@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
 
-use super::app::App;
+use super::app::Internal;
 use super::error::HttpError;
 use super::openapi::responses;
 use super::response::json;
@@ -29,10 +29,10 @@ pub async fn alive() -> Response<Body> {
     tag = "Service",
     responses(responses::Ready)
 )]
-pub async fn ready(State(app): State<App>) -> Result<Response<Body>, HttpError> {
-    if app.leaving.is_announced() {
+pub async fn ready(State(service): State<Internal>) -> Result<Response<Body>, HttpError> {
+    if service.leaving.is_announced() {
         Err(HttpError::Leaving)
-    } else if app.readiness.check().await {
+    } else if service.readiness.check().await {
         Ok(json(StatusCode::OK, r#"{"status":"ready"}"#))
     } else {
         Err(HttpError::NotReady)

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
 
-use super::app::App;
+use super::app::Internal;
 use super::openapi::responses;
 use super::response::of_type;
 use super::wire::OPENMETRICS;
@@ -17,6 +17,6 @@ use super::wire::OPENMETRICS;
     tag = "Service",
     responses(responses::Metrics)
 )]
-pub async fn show(State(app): State<App>) -> Response<Body> {
-    of_type(OPENMETRICS, (app.metrics)())
+pub async fn show(State(service): State<Internal>) -> Response<Body> {
+    of_type(OPENMETRICS, (service.metrics)())
 }

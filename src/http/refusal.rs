@@ -13,8 +13,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::timeout;
 
 use super::error::{HttpError, error_body};
@@ -26,8 +25,8 @@ use super::wire::DRAINED_BYTES_MAX;
 const LINGER_MAX: Duration = Duration::from_secs(10);
 
 /// A stream to a client that adds a body to hyper's refusals, and tells when a head begins.
-pub(super) struct Refusing {
-    stream: TokioIo<TcpStream>,
+pub(super) struct Refusing<S> {
+    stream: TokioIo<S>,
     pause: Arc<Pause>,
     /// Set when hyper refuses a head. hyper then closes the connection.
     refusal: Option<Refusal>,
@@ -38,24 +37,28 @@ struct Refusal {
     sent: usize,
 }
 
-impl Refusing {
-    pub(super) fn new(stream: TcpStream, pause: &Arc<Pause>) -> Self {
+impl<S: AsyncRead + Unpin> Refusing<S> {
+    pub(super) fn new(stream: S, pause: &Arc<Pause>) -> Self {
         Self { stream: TokioIo::new(stream), pause: Arc::clone(pause), refusal: None }
     }
 
-    /// After a refusal, reads and drops the client's remaining bytes. Closing a socket with unread
-    /// bytes resets the connection, and the client would lose the response.
+    /// After a refusal, reads and drops the client's remaining bytes.
     pub(super) async fn linger(self) {
-        if self.refusal.is_none() {
-            return;
+        if self.refusal.is_some() {
+            linger(self.stream.into_inner()).await;
         }
-        // The result does not matter: the connection is closed either way.
-        let _ = timeout(LINGER_MAX, drain(self.stream.into_inner())).await;
     }
 }
 
+/// Reads and drops a client's remaining bytes for a while. Closing a socket with unread bytes resets the
+/// connection, and the client would lose the response.
+pub(super) async fn linger(stream: impl AsyncRead + Unpin) {
+    // The result does not matter: the connection is closed either way.
+    let _ = timeout(LINGER_MAX, drain(stream)).await;
+}
+
 /// Reads and drops what the client still sends, up to [`DRAINED_BYTES_MAX`].
-pub(super) async fn drain(mut stream: TcpStream) {
+pub(super) async fn drain(mut stream: impl AsyncRead + Unpin) {
     // On the heap: a buffer inside the future would enlarge every connection's task.
     let mut space = vec![0; 8192];
     let mut read = 0;
@@ -67,7 +70,7 @@ pub(super) async fn drain(mut stream: TcpStream) {
     }
 }
 
-impl Read for Refusing {
+impl<S: AsyncRead + Unpin> Read for Refusing<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -81,7 +84,7 @@ impl Read for Refusing {
     }
 }
 
-impl Write for Refusing {
+impl<S: AsyncWrite + Unpin> Write for Refusing<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -51,8 +51,9 @@ impl Default for Refuser {
 }
 
 impl Refuser {
-    /// Responds with 503 and closes the connection.
-    pub(super) fn refuse(&mut self, stream: TcpStream) {
+    /// Responds with 503 and closes the connection. A client that speaks TLS could not read the response,
+    /// and sees its connection end.
+    pub(super) fn refuse(&mut self, stream: TcpStream, is_tls: bool) {
         self.refused += 1;
         if self.logged.is_none_or(|last| last.elapsed() >= LOGGED_EVERY) {
             self.logged = Some(Instant::now());
@@ -61,7 +62,8 @@ impl Refuser {
         }
         let socket = SockRef::from(&stream);
         // The buffer of a new connection has room for it. A client that is gone needs no response.
-        let sent = socket.send(&RESPONSE).and_then(|_| socket.shutdown(Shutdown::Write));
+        let sent = if is_tls { Ok(0) } else { socket.send(&RESPONSE) };
+        let sent = sent.and_then(|_| socket.shutdown(Shutdown::Write));
         let Ok(place) = Arc::clone(&self.lingering).try_acquire_owned() else { return };
         if sent.is_ok() {
             tokio::spawn(async move {

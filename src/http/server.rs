@@ -10,6 +10,7 @@ use std::iter::Cycle;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::slice;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -20,13 +21,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::rustls::ServerConfig;
 use tracing::{error, warn};
 
-use super::connection::{Serving, serve};
+use super::connection::{Serving, serve, serve_tls};
 use super::leaving::Leaving;
 use super::observe::Front;
 use super::places::{Place, Places};
 use super::refuser::Refuser;
+use super::tls::Tls;
 use crate::config::HttpLimits;
 
 /// The connections that the kernel queues until they are accepted. With tokio's default of 128,
@@ -67,9 +70,35 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Where connections come from.
+pub struct Listener {
+    listener: TcpListener,
+    /// Without it, connections speak plain HTTP.
+    tls: Option<Tls>,
+}
+
+impl Listener {
+    /// With the certificate of TLS connections, if there is one.
+    pub fn new(listener: TcpListener, tls: Option<Tls>) -> Self {
+        Self { listener, tls }
+    }
+
+    /// The address. Where port 0 was asked for, this is the port that was chosen.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::new(listener, None)
+    }
+}
+
 /// A connection that waits for its worker, with its place.
 struct Accepted {
     stream: std::net::TcpStream,
+    tls: Option<Arc<ServerConfig>>,
     place: Place,
 }
 
@@ -102,6 +131,27 @@ impl Workers {
         C: Future<Output = ()>,
         E: From<io::Error> + Send + 'static,
     {
+        Self::start_named("http", count, limits, leaving, make).await
+    }
+
+    /// As [`Self::start`], with another name for the threads.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_named<M, F, R, C, E>(
+        name: &str,
+        count: u32,
+        limits: HttpLimits,
+        leaving: Leaving,
+        make: M,
+    ) -> Result<Self, E>
+    where
+        M: Fn(u32) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<(R, C), E>>,
+        R: Into<Front>,
+        C: Future<Output = ()>,
+        E: From<io::Error> + Send + 'static,
+    {
         let (serving, closing) = (watch::Sender::new(()), watch::Sender::new(()));
         let mut workers = Self { inboxes: Vec::new(), threads: Vec::new(), serving, closing };
         for number in 0..count {
@@ -114,7 +164,7 @@ impl Workers {
             };
             let leaving = leaving.clone();
             let work = move || worker(make(number), accepted, limits, leaving, ready, phases);
-            let name = format!("http-{number}");
+            let name = format!("{name}-{number}");
             workers.threads.push(thread::Builder::new().name(name).spawn(work)?);
             workers.inboxes.push(inbox);
             started.await.unwrap_or_else(|_| Err(io::Error::other("a worker died").into()))?;
@@ -126,10 +176,11 @@ impl Workers {
     /// requests in flight may finish within `limits.drain`, and everything is closed.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listener: impl Into<Listener>,
         limits: HttpLimits,
         stop: impl Future<Output = ()>,
     ) {
+        let listener = listener.into();
         let mut dispatch = Dispatch {
             listener: &listener,
             places: Places::new(limits.connections),
@@ -137,7 +188,7 @@ impl Workers {
             inboxes: self.inboxes.iter().cycle(),
         };
         dispatch.until(stop).await;
-        refuse_new(&listener);
+        refuse_new(&listener.listener);
         let finish_handshakes = sleep(HANDSHAKE_MAX.min(limits.stop_delay));
         let rest = async {
             dispatch.until(finish_handshakes).await;
@@ -167,7 +218,7 @@ impl Workers {
 
 /// Sends each connection to the next worker in turn.
 struct Dispatch<'a> {
-    listener: &'a TcpListener,
+    listener: &'a Listener,
     places: Places,
     refuser: Refuser,
     inboxes: Cycle<slice::Iter<'a, mpsc::Sender<Accepted>>>,
@@ -177,22 +228,26 @@ impl Dispatch<'_> {
     /// Accepts connections until `stop` resolves and no more connection waits. A connection that was
     /// accepted is never dropped.
     async fn until(&mut self, stop: impl Future<Output = ()>) {
+        let Listener { listener, tls } = self.listener;
         let mut stop = pin!(stop);
         loop {
             // In this order, so that no connection is closed before another one has come.
             let stream = tokio::select! {
                 biased;
-                stream = accept(self.listener, &mut self.places) => stream,
+                stream = accept(listener, &mut self.places) => stream,
                 () = &mut stop => return,
             };
             let Some(place) = self.places.take().await else {
-                self.refuser.refuse(stream);
+                self.refuser.refuse(stream, tls.is_some());
                 continue;
             };
             let Some(inbox) = self.inboxes.next() else { return };
             match stream.into_std() {
                 // A worker that panicked has lost its connections and gets no more.
-                Ok(stream) => drop(inbox.send(Accepted { stream, place }).await),
+                Ok(stream) => {
+                    let tls = tls.as_ref().map(Tls::current);
+                    drop(inbox.send(Accepted { stream, tls, place }).await);
+                }
                 Err(error) => warn!(%error, "cannot hand a connection over"),
             }
         }
@@ -296,12 +351,16 @@ fn worker<R: Into<Front>, C: Future<Output = ()>, E: From<io::Error>>(
 async fn serve_all(mut accepted: mpsc::Receiver<Accepted>, serving: Serving) {
     // The receiver signals shutdown; dropping it reports that the connection has closed.
     let (open, shutdown) = watch::channel(());
-    while let Some(Accepted { stream, place }) = accepted.recv().await {
-        match TcpStream::from_std(stream) {
-            Ok(stream) => {
-                tokio::spawn(serve(place, stream, serving.clone(), shutdown.clone()));
+    while let Some(Accepted { stream, tls, place }) = accepted.recv().await {
+        let (serving, shutdown) = (serving.clone(), shutdown.clone());
+        match (TcpStream::from_std(stream), tls) {
+            (Ok(stream), None) => {
+                tokio::spawn(serve(place, stream, serving, shutdown));
             }
-            Err(error) => warn!(%error, "cannot take a connection over"),
+            (Ok(stream), Some(tls)) => {
+                tokio::spawn(serve_tls(tls, place, stream, serving, shutdown));
+            }
+            (Err(error), _) => warn!(%error, "cannot take a connection over"),
         }
     }
     drop(shutdown);

@@ -1,6 +1,6 @@
 //! The OpenAPI document agrees with the service and with itself.
 
-mod answers;
+pub(crate) mod answers;
 mod contract;
 mod operations;
 mod page;
@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::service::{TestService, read};
 use contract::{Contract, Given, object};
 
-fn contract() -> Contract {
+pub(crate) fn contract() -> Contract {
     Contract(serde_json::to_value(http::document()).unwrap())
 }
 

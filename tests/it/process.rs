@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
@@ -18,6 +19,7 @@ pub(crate) struct ServiceProcess {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) database: PgConnectOptions,
+    log: Arc<Mutex<String>>,
 }
 
 impl ServiceProcess {
@@ -28,9 +30,14 @@ impl ServiceProcess {
 
     /// As [`Self::start`], with these environment variables.
     pub(crate) async fn start_with(limits: &str, variables: &[(&str, &str)]) -> Self {
-        let (service, mut log) = Self::start_logging(limits, variables).await;
-        // Keep reading, so that a full pipe never blocks the service.
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        let (service, mut lines) = Self::start_logging(limits, variables).await;
+        let log = Arc::clone(&service.log);
+        // To the end, so that a full pipe never blocks the service.
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                keep(&log, &line);
+            }
+        });
         service
     }
 
@@ -54,10 +61,13 @@ impl ServiceProcess {
             .kill_on_drop(true)
             .spawn()
             .expect("it runs");
-        let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
+        let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines();
+        let log = Arc::new(Mutex::new(String::new()));
         let listening = async {
-            while let Some(line) = log.next_line().await.expect("text") {
-                if let Some((_, address)) = line.split_once("listening on http://") {
+            while let Some(line) = lines.next_line().await.expect("text") {
+                keep(&log, &line);
+                if let Some((_, url)) = line.split_once("listening on http") {
+                    let address = url.split_once("://").expect("an address").1;
                     let end = address.find('"').unwrap_or(address.len());
                     return address[..end].parse().expect("an address");
                 }
@@ -65,7 +75,12 @@ impl ServiceProcess {
             panic!("it ended before it listened");
         };
         let address = timeout(Duration::from_secs(60), listening).await.expect("it starts");
-        (Self { child, address, database }, log)
+        (Self { child, address, database, log }, lines)
+    }
+
+    /// What it has logged so far, if it was started with [`Self::start_with`].
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// Sends SIGTERM.
@@ -94,4 +109,10 @@ impl ServiceProcess {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
+}
+
+fn keep(log: &Mutex<String>, line: &str) {
+    let mut log = log.lock().unwrap();
+    log.push_str(line);
+    log.push('\n');
 }

@@ -22,19 +22,26 @@ use super::wire::{
     BalanceThen, Changes, Hold, HoldCaptured, HoldNumber, HoldReleased, HoldState, Holds,
     NewHoldDone, TransferDone, User, UserNow,
 };
+use crate::config::tokens::Scope;
 
 const BEARER: &str = "bearer";
 
-/// Puts the document together from the routes that may require a token and those that never do.
-pub fn document(mut guarded: OpenApi, open: OpenApi) -> OpenApi {
-    for operation in operations(&mut guarded) {
-        responses::add(operation, responses::unauthorized());
-        // Both no token and a token are valid: the configuration decides which.
-        operation.security =
-            Some(vec![SecurityRequirement::default(), SecurityRequirement::new(BEARER, NOTHING)]);
-    }
+/// Puts the document together from the routes that may require a token of a scope, and those that
+/// never require one.
+pub fn document(guarded: impl IntoIterator<Item = (Scope, OpenApi)>, open: OpenApi) -> OpenApi {
     let mut whole = Frame::openapi();
-    whole.merge(guarded);
+    for (scope, mut routes) in guarded {
+        for operation in operations(&mut routes) {
+            responses::add(operation, responses::unauthorized());
+            responses::add(operation, responses::forbidden());
+            // Both no token and a token are valid: the configuration decides which.
+            operation.security = Some(vec![
+                SecurityRequirement::default(),
+                SecurityRequirement::new(BEARER, [scope.name()]),
+            ]);
+        }
+        whole.merge(routes);
+    }
     whole.merge(open);
     for operation in operations(&mut whole) {
         responses::add(operation, responses::wrong_method());
@@ -76,11 +83,11 @@ pub fn document(mut guarded: OpenApi, open: OpenApi) -> OpenApi {
 )]
 struct Frame;
 
-const NOTHING: [&str; 0] = [];
-
 fn bearer() -> SecurityScheme {
     let mut scheme = Http::new(HttpAuthScheme::Bearer);
-    scheme.description = Some("One of `AUTH_TOKENS`, if the service has any.".into());
+    let description = "One of the service's tokens, if it has any. A token has scopes, and each \
+        operation names the one that it needs: `read`, `write` or `metrics`. None includes another.";
+    scheme.description = Some(description.into());
     SecurityScheme::Http(scheme)
 }
 

@@ -1,7 +1,6 @@
 //! Every answer is documented, and every documented answer is given.
 
 use reqwest::Method;
-use serde_json::json;
 use sqlx::Executor;
 
 use super::contract;
@@ -171,21 +170,38 @@ async fn answers_to_long_heads(recorder: &mut AnswerRecorder) {
 }
 
 async fn answers_without_a_token(recorder: &mut AnswerRecorder) {
-    let service = start_with(&[("AUTH_TOKENS", "alpha")]).await;
+    let tokens = "everything,a:read:may-read,b:write:may-write,c:metrics:may-scrape";
+    let service = start_with(&[("AUTH_TOKENS", tokens)]).await;
     let mut guarded = probes(1);
     guarded.push(get("/metrics", "/metrics"));
     for probe in &guarded {
         assert_eq!(recorder.send(&service, probe).await.0, 401, "{}", probe.path);
-        let token = [("authorization", "Bearer alpha")];
+        let token = [("authorization", "Bearer everything")];
         assert!(recorder.send_with(&service, probe, &token).await.0 < 300, "{}", probe.path);
-    }
-    for (path, method, operation) in recorder.contract.operations() {
-        let is_open = ["/healthz", "/readyz", "/openapi.json"].contains(&path.as_str());
-        let guarded = !is_open && !path.starts_with("/docs");
-        let documented = json!([{}, { "bearer": [] }]);
-        assert_eq!(operation.get("security"), guarded.then_some(&documented), "{method} {path}");
+        for (scope, token) in SCOPES {
+            let token = format!("Bearer {token}");
+            let token = [("authorization", &*token)];
+            let (status, _) = recorder.send_with(&service, probe, &token).await;
+            let is_allowed = scope == scope_of(probe.method, probe.path).unwrap();
+            assert_eq!(status != 403, is_allowed, "{scope}: {} {}", probe.method, probe.path);
+        }
     }
     service.stop().await;
+}
+
+/// The scopes, each with a token that has no other one.
+pub(crate) const SCOPES: [(&str, &str); 3] =
+    [("read", "may-read"), ("write", "may-write"), ("metrics", "may-scrape")];
+
+/// The scope that an operation needs, by the rule of the API.
+pub(crate) fn scope_of(method: &str, path: &str) -> Option<&'static str> {
+    let is_open = ["/healthz", "/readyz", "/openapi.json"].contains(&path);
+    match method {
+        _ if is_open || path.starts_with("/docs") => None,
+        _ if path == "/metrics" => Some("metrics"),
+        "get" => Some("read"),
+        _ => Some("write"),
+    }
 }
 
 async fn answers_to_half_a_body(recorder: &mut AnswerRecorder) {

@@ -121,9 +121,12 @@ async fn keys(recorder: &mut AnswerRecorder) {
 }
 
 async fn without_a_token(recorder: &mut AnswerRecorder) {
-    let service = TestService::start_with(&[("AUTH_TOKENS", "alpha")]).await;
+    let service = TestService::start_with(&[("AUTH_TOKENS", "a:read+metrics:may-read")]).await;
     for name in NAMES {
-        assert_eq!(recorder.send(&service, &probe(name, 1, 2)).await.0, 401, "{name}");
+        let probe = probe(name, 1, 2);
+        assert_eq!(recorder.send(&service, &probe).await.0, 401, "{name}");
+        let token = [("authorization", "Bearer may-read")];
+        assert_eq!(recorder.send_with(&service, &probe, &token).await.0, 403, "{name}");
     }
     service.stop().await;
 }

@@ -259,6 +259,12 @@ pub(super) fn unauthorized() -> Responses {
     ByStatus::default().error(HttpError::Unauthorized, why).build()
 }
 
+/// Every route that requires a token.
+pub(super) fn forbidden() -> Responses {
+    let why = "the token was not given the operation's scope";
+    ByStatus::default().error(HttpError::Forbidden, why).build()
+}
+
 /// Every route.
 pub(super) fn wrong_method() -> Responses {
     ByStatus::default().error(HttpError::MethodNotAllowed, "the path has other methods").build()
