@@ -40,7 +40,7 @@ bench-hot: ## Measure one hot account beside its upper limits and alternatives (
 .PHONY: bench-failures
 bench-failures: ## Cause failures under load and measure their effect on clients (ARGS=--help lists all)
 	@scripts/setup pgbench nginx venv
-	@cargo build --release --locked --bin plimsoll
+	@cargo build --release --locked --bin plimsoll --example flood
 	@exec python3 -B loadtest/bench_failures.py $(ARGS)
 
 .PHONY: test

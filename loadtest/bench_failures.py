@@ -1,7 +1,7 @@
 """Causes failures under load and measures how clients are affected: `make bench-failures`.
 
 Starts its own PostgreSQL and service on loopback in a temporary folder, and stops them at the end.
-Prints each figure with its target, in some eight minutes.
+Prints each figure with its target, in about fifteen minutes.
 
 Exit codes: 0 all targets met, 1 one missed, 2 bad usage, 3 could not run, 130 interrupted.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .connections import endless_heads, idle_connections
 from .database import database_away, disk_full
+from .floods import overload_batched, overload_self, slow_clients
 from .held_rows import HeldRows
 from .keys import keyed_duplicate, missing_standby
 from .restarts import restarts, rolling_restarts
@@ -16,6 +17,9 @@ ALL = {
     "held-rows-self": HeldRows("self", rows=10, clients=20, keyed=True).play,
     "endless-heads": endless_heads,
     "idle-connections": idle_connections,
+    "overload": overload_batched,
+    "overload-self": overload_self,
+    "slow-clients": slow_clients,
     "keyed-duplicate": keyed_duplicate,
     "missing-standby": missing_standby,
     "disk-full": disk_full,

@@ -612,4 +612,6 @@ fn locked_rows(rows: &[Probed]) -> HashMap<UserId, i64> {
 }
 
 #[cfg(test)]
+mod parking;
+#[cfg(test)]
 mod simulation;

@@ -32,6 +32,8 @@
 //! time. It is locked first, with a longer wait, and then the change cannot lose a race.
 
 #[cfg(test)]
+mod parking;
+#[cfg(test)]
 mod simulation;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
