@@ -77,6 +77,7 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+#[expect(clippy::print_stdout, reason = "the result of the program")]
 fn print(counts: &Counts, seconds: u32) {
     let Counts { by_status, no_retry_after, none, not_sent } = counts;
     let statuses: Vec<_> =

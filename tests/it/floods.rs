@@ -160,7 +160,7 @@ async fn a_payer_leaves_room_for_others_even_for_those_who_pay_the_same_user() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_waits_for_its_user_s_share_and_not_for_that_of_others() {
     let held = Held::start(Some("16"), change(1)).await;
-    let waiting = held.flood(CHANGES, times(12, || change(1)), 12, 12).await;
+    let mut waiting = held.flood(CHANGES, times(12, || change(1)), 12, 12).await;
     let line = |user: i64| format!("{{\"userId\":{user},\"amount\":-1}}\n");
     let address = held.service.service.address();
     let (mut full, mut other) =
@@ -168,6 +168,8 @@ async fn a_stream_waits_for_its_user_s_share_and_not_for_that_of_others() {
     full.sender.send(&line(1)).await;
     other.sender.send(&line(2)).await;
     held.until_waiting(CHANGES, 13).await;
+    // Only one of the two has a place.
+    waiting.extend(held.flood(CHANGES, times(5, || change(3)), 3, 16).await);
     let service = held.end(waiting).await;
     assert_eq!(full.results.next().await, Some(json!({ "balance": 9_986 })));
     assert_eq!(other.results.next().await, Some(json!({ "balance": 9_999 })));

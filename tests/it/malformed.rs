@@ -80,6 +80,7 @@ fn balances(responses: &[Response]) -> impl DoubleEndedIterator<Item = i64> + '_
     responses.iter().filter_map(move |response| balance(&response.body))
 }
 
+#[expect(clippy::print_stdout, reason = "the count of what was tried")]
 #[tokio::test]
 async fn every_malformed_request_is_refused_or_served_cleanly() {
     let service = TestService::start().await;

@@ -208,3 +208,23 @@ async fn more_connections_than_open_files_do_not_keep_others_out() {
     let _new = newcomer(service.address).await;
     assert_closed(&mut silent[0]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_hangs_up_keeps_its_place_until_its_request_has_ended() {
+    let service = TestService::start_with(&[("MAX_CONNECTIONS", "1")]).await;
+    let address = service.service.address();
+    let lock = lock_row(&service, 1).await;
+    let gone = connect(address, &withdrawal(1)).await;
+    until("it waits for the row", async || waiting_for_locks(&service).await == 1).await;
+    gone.set_zero_linger().unwrap();
+    drop(gone);
+    // So clients that hang up and come again cannot have more requests in flight than connections.
+    for _ in 0..3 {
+        let mut new = connect(address, ALIVE).await;
+        assert!(answer(&mut new).await.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
+    }
+    lock.rollback().await.unwrap();
+    until("its request has ended", async || service.balance_of(1).await == 9_998).await;
+    let _new = newcomer(address).await;
+    service.stop().await;
+}
