@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +20,9 @@ use crate::target::Target;
 /// The default opens no more connections than this, so that it fits into the usual limit of open
 /// files.
 const DEFAULT_CONNECTIONS_MAX: usize = 10_000;
+
+/// In the working folder.
+const DEFAULT_LOG: &str = "responses.log";
 
 /// All answers stay in memory until they are checked: at about 100 bytes each, one gigabyte.
 const REQUESTS_MAX: usize = 10_000_000;
@@ -83,9 +88,10 @@ struct Flags {
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
 
-    /// File that receives every answer; what it held before is replaced
-    #[arg(long, value_name = "FILE", default_value = "responses.log")]
-    log: PathBuf,
+    /// File that receives every answer; what it held before is replaced [default: responses.log, if it
+    /// can be written]
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
 
     /// Token that is sent as "Authorization: Bearer TOKEN"
     #[arg(long, value_name = "TOKEN", value_parser = bearer)]
@@ -159,7 +165,7 @@ impl Flags {
             requests,
             connections,
             timeout: Duration::from_secs(self.timeout),
-            log: self.log,
+            log: self.log.or_else(default_log),
             authorization: self.token,
             database: self.database_url,
             json: self.json,
@@ -184,6 +190,24 @@ impl Flags {
             (self.approaches.clone(), self.mixed)
         };
         Ok(Work::Changes(Changes { approaches, mixed, user: self.user, terms }))
+    }
+}
+
+/// The working folder may be read-only, as that of a container is: a file that nobody asked for is no
+/// reason not to test.
+fn default_log() -> Option<PathBuf> {
+    let path = PathBuf::from(DEFAULT_LOG);
+    match OpenOptions::new().append(true).create(true).open(&path) {
+        Ok(_) => Some(path),
+        Err(error) => {
+            // If stderr is closed, the report still has no name of a log.
+            let _ = writeln!(
+                io::stderr(),
+                "concurrency-tester: the answers are not logged, {DEFAULT_LOG} cannot be written: \
+                 {error} (see --log)"
+            );
+            None
+        }
     }
 }
 

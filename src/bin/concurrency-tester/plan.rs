@@ -22,7 +22,8 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// The limit for connecting, for a burst, and for one request outside of a burst.
     pub(crate) timeout: Duration,
-    pub(crate) log: PathBuf,
+    /// Where every answer goes. `None`: nowhere.
+    pub(crate) log: Option<PathBuf>,
     pub(crate) authorization: Option<HeaderValue>,
     /// The database of the service. `None`: only the answers are checked.
     pub(crate) database: Option<PgConnectOptions>,

@@ -11,11 +11,8 @@ use crate::burst::Requests;
 use crate::reply::Reply;
 use crate::run_error::RunError;
 
-/// The open log.
-pub(crate) struct ResponseLog {
-    path: PathBuf,
-    file: BufWriter<File>,
-}
+/// The open log, or none.
+pub(crate) struct ResponseLog(Option<(PathBuf, BufWriter<File>)>);
 
 impl ResponseLog {
     /// Creates the file, or truncates it. Call it before anything is sent: a burst whose answers
@@ -23,9 +20,10 @@ impl ResponseLog {
     ///
     /// # Errors
     /// [`RunError::Log`] if the file cannot be created.
-    pub(crate) fn create(path: &Path) -> Result<Self, RunError> {
+    pub(crate) fn create(path: Option<&Path>) -> Result<Self, RunError> {
+        let Some(path) = path else { return Ok(Self(None)) };
         match File::create(path) {
-            Ok(file) => Ok(Self { path: path.to_owned(), file: BufWriter::new(file) }),
+            Ok(file) => Ok(Self(Some((path.to_owned(), BufWriter::new(file))))),
             Err(source) => Err(RunError::Log { path: path.to_owned(), source }),
         }
     }
@@ -39,9 +37,10 @@ impl ResponseLog {
         requests: &dyn Requests,
         replies: &[Reply],
     ) -> Result<(), RunError> {
-        write_section(&mut self.file, requests, replies)
-            .and_then(|()| self.file.flush())
-            .map_err(|source| RunError::Log { path: self.path.clone(), source })
+        let Some((path, file)) = &mut self.0 else { return Ok(()) };
+        write_section(file, requests, replies)
+            .and_then(|()| file.flush())
+            .map_err(|source| RunError::Log { path: path.clone(), source })
     }
 }
 

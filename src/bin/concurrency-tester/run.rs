@@ -132,7 +132,7 @@ impl<'a> Record<'a> {
             Some(options) => Some(Database::connect(options, plan.timeout).await?),
             None => None,
         };
-        Ok(Self { bursts, log: ResponseLog::create(&plan.log)?, database })
+        Ok(Self { bursts, log: ResponseLog::create(plan.log.as_deref())?, database })
     }
 
     async fn add(&mut self, checked: CheckedBurst, sent: &dyn Requests) -> Result<(), RunError> {

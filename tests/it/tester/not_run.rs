@@ -90,6 +90,19 @@ async fn a_log_that_cannot_be_written_stops_before_the_burst() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
+async fn a_log_that_nobody_asked_for_and_cannot_be_written_stops_nothing() {
+    let service = FaultyService::start(100, exact).await;
+    // Nobody, not even root, can create a file there.
+    let output = Tester::against(&service).args(BURST).with_default_log_in("/proc").run().await;
+    output.assert_code(0);
+    output.assert_stdout_starts("PASS: ");
+    assert!(!output.stdout.contains("responses.log"), "{output}");
+    let said = "the answers are not logged, responses.log cannot be written: ";
+    assert!(output.stderr.contains(said), "{output}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
 async fn too_few_open_files_are_explained_with_the_way_to_raise_them() {
     let output = Tester::with_open_files(200, "http://127.0.0.1:1").run().await;
     output.assert_refused_to_run(3, "ulimit -n 10064");

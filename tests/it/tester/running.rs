@@ -61,8 +61,17 @@ impl Tester {
         self
     }
 
+    /// Runs it in this folder, with its default log.
+    pub(super) fn with_default_log_in(mut self, folder: &str) -> Self {
+        self.command.current_dir(folder);
+        self.log = PathBuf::new();
+        self
+    }
+
     pub(super) fn start(mut self) -> Running {
-        self.command.arg("--log").arg(&self.log);
+        if !self.log.as_os_str().is_empty() {
+            self.command.arg("--log").arg(&self.log);
+        }
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = self.command.kill_on_drop(true).spawn().expect("the executable starts");
         Running { child, log: self.log }
@@ -113,7 +122,7 @@ impl Running {
 pub(super) struct TesterOutput {
     code: Option<i32>,
     pub(super) stdout: String,
-    stderr: String,
+    pub(super) stderr: String,
     pub(super) log: PathBuf,
 }
 

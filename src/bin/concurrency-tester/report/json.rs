@@ -27,7 +27,8 @@ struct Document {
     changes: Option<Changes>,
     requests: usize,
     connections: usize,
-    log: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
     /// Whether the database was also checked after each burst.
     database_checked: bool,
     #[serde(flatten)]
@@ -124,7 +125,7 @@ impl Document {
             changes,
             requests: plan.requests,
             connections: plan.connections,
-            log: plan.log.display().to_string(),
+            log: plan.log.as_ref().map(|log| log.display().to_string()),
             database_checked: plan.database.is_some(),
             bursts,
         }

@@ -27,7 +27,10 @@ pub(crate) fn write(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<(
         write_remarks(to, checked)?;
     }
     writeln!(to)?;
-    writeln!(to, "Every answer: {}", plan.log.display())
+    match &plan.log {
+        Some(log) => writeln!(to, "Every answer: {}", log.display()),
+        None => Ok(()),
+    }
 }
 
 fn verdict(plan: &Plan, run: &Run) -> String {
