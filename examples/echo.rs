@@ -15,7 +15,7 @@ use plimsoll::http::body::{amount, members, read_json, whole_number};
 use plimsoll::http::error::HttpError;
 use plimsoll::http::leaving::Leaving;
 use plimsoll::http::response::json;
-use plimsoll::http::server::{Workers, listen};
+use plimsoll::http::server::{Bound, Workers};
 
 const BODY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -24,7 +24,7 @@ async fn main() -> io::Result<()> {
     let config = Config::from_environment().map_err(io::Error::other)?;
     let limits: HttpLimits = config.http;
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let listener = listen(config.listen)?;
+    let listener = Bound::to(config.listen)?.listen()?;
     eprintln!("listening on http://{}", listener.local_addr()?);
     let workers = Workers::start(config.workers, limits, Leaving::default(), |_| async {
         let router = Router::new().route("/approach/echo/balance", patch(echo));

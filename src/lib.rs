@@ -14,12 +14,14 @@
 //! 8. [`cluster`]: the private PostgreSQL, which runs when no `DATABASE_URL` is given.
 //! 9. [`verify`]: the proof that the journal and the balances agree.
 //! 10. [`config`] and [`service`]: how the parts are configured and assembled.
-//! 11. [`commands`]: the subcommands of the executable.
+//! 11. [`doctor`]: what production needs of a database and of a machine.
+//! 12. [`commands`]: the subcommands of the executable.
 
 pub mod approach;
 pub mod cluster;
 pub mod commands;
 pub mod config;
+pub mod doctor;
 pub mod http;
 pub mod ledger;
 pub mod metrics;

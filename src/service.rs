@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
@@ -17,7 +18,7 @@ use crate::config::{Config, ConfigError, DatabaseChoice, HttpLimits};
 use crate::http::credentials::Credentials;
 use crate::http::leaving::Leaving;
 use crate::http::observe::{ObserverParts, failure_log::FailureLog};
-use crate::http::server::{self, Listener, Workers};
+use crate::http::server::{Bound, Listener, Workers};
 use crate::http::{self, App, Internal, MetricsText, Parts};
 use crate::metrics::Snapshot;
 use crate::metrics::sessions::PoolUse;
@@ -45,7 +46,7 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The private PostgreSQL did not start.
-    #[error(transparent)]
+    #[error("DATABASE_URL is not set, and the private PostgreSQL cannot be used: {0}")]
     Cluster(#[from] ClusterError),
     /// The database is not usable.
     #[error(transparent)]
@@ -53,6 +54,9 @@ pub enum StartError {
     /// A thread or its runtime could not be created.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
+    /// It was told to stop before it was ready.
+    #[error("stopped before the start was complete")]
+    Stopped,
     /// The service cannot listen on its address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -83,30 +87,42 @@ impl Service {
     /// The lanes, the expiry of keys and holds, and the supervision of the private cluster run on the current
     /// runtime; requests are served on threads of their own.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_unless(config, std::future::pending()).await
+    }
+
+    /// As [`start`](Self::start), unless `stop` resolves first. Then the start ends at once, whatever it
+    /// waits for: the database closes its sessions, and rolls back a migration that it has not committed.
+    ///
+    /// # Errors
+    /// [`StartError::Stopped`], or as [`start`](Self::start).
+    pub async fn start_unless(
+        config: &Config,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Self, StartError> {
+        let mut stop = pin!(stop);
         // First, so that a file that is not usable and a port in use are found before a database is
         // started.
-        let credentials = Credentials::open(config)?;
-        let listen = |address| {
-            let refused = move |source| StartError::Listen { address, source };
-            server::listen(address).map_err(refused)
+        let entrance = Entrance {
+            credentials: Credentials::open(config)?,
+            public: Door::bind(config.listen)?,
+            internal: config.internal.map(Door::bind).transpose()?,
         };
-        let public = listen(config.listen)?;
-        let internal = config.internal.map(listen).transpose()?;
-        let entrance = Entrance { credentials, public, internal };
         let (hosts, cluster) = match &config.database {
             DatabaseChoice::Url(hosts) => (hosts.clone(), None),
             DatabaseChoice::Private(options) => {
-                let cluster = PrivateCluster::start(options.clone()).await?;
+                let starting = PrivateCluster::start_unless(options.clone(), stop.as_mut());
+                let cluster = starting.await?.ok_or(StartError::Stopped)?;
                 (cluster.connect_options(SERVICE_DATABASE).into(), Some(Arc::new(cluster)))
             }
         };
-        match Self::start_on(config, hosts, cluster.clone(), entrance).await {
-            Ok(service) => Ok(service),
-            Err(error) => {
-                stop_cluster(cluster.as_deref()).await;
-                Err(error)
-            }
+        let started = tokio::select! {
+            started = Self::start_on(config, hosts, cluster.clone(), entrance) => started,
+            () = stop => Err(StartError::Stopped),
+        };
+        if started.is_err() {
+            stop_cluster(cluster.as_deref()).await;
         }
+        started
     }
 
     async fn start_on(
@@ -117,7 +133,11 @@ impl Service {
     ) -> Result<Self, StartError> {
         let Entrance { credentials, public, internal } = entrance;
         let connector = Connector::new(hosts, config.pool.session);
-        schema::prepare(&connector, config.pool.connect).await?;
+        if config.migrate_on_start {
+            schema::prepare(&connector, config.pool.connect).await?;
+        } else {
+            schema::require(&connector, config.pool.connect).await?;
+        }
         let shared = Shared::start(&connector, config.approaches);
         let operations = start_operations(config, &connector, &shared);
         let log = FailureLog::default();
@@ -136,10 +156,11 @@ impl Service {
         let database = (&connector, &shared, &operations, &stores);
         let workers = start_workers(config, database, &outside).await?;
         let internal = match internal {
-            Some(listener) => Some(start_internal(listener, config.http, &outside).await?),
+            Some(door) => Some(start_internal(door.open()?, config.http, &outside).await?),
             None => None,
         };
         let Outside { credentials, leaving, .. } = outside;
+        let public = public.open()?;
         let supervisor = cluster.clone().map(|cluster| tokio::spawn(supervise(cluster)));
         let database = shared.metrics().database().clone();
         let background = [
@@ -214,8 +235,26 @@ impl Service {
 /// Where callers come in, before anything is served.
 struct Entrance {
     credentials: Credentials,
-    public: TcpListener,
-    internal: Option<TcpListener>,
+    public: Door,
+    internal: Option<Door>,
+}
+
+/// An address that is taken and not yet listened on.
+struct Door {
+    address: SocketAddr,
+    bound: Bound,
+}
+
+impl Door {
+    fn bind(address: SocketAddr) -> Result<Self, StartError> {
+        let bound = Bound::to(address).map_err(|source| StartError::Listen { address, source })?;
+        Ok(Self { address, bound })
+    }
+
+    fn open(self) -> Result<TcpListener, StartError> {
+        let Self { address, bound } = self;
+        bound.listen().map_err(|source| StartError::Listen { address, source })
+    }
 }
 
 /// An address that is served.

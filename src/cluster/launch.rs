@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::binaries::Binaries;
@@ -95,9 +96,10 @@ impl Launch {
 
     async fn start(&self) -> Result<(), ClusterError> {
         let cluster = &self.folder.cluster();
-        let (log, mut child) = self.spawn()?;
+        let (log, mut starting) = self.spawn()?;
         let give_up = Instant::now() + READY_WITHIN;
         loop {
+            let child = &mut starting.child;
             let ended = child.try_wait().at("wait for", &self.binaries.program("postgres"))?;
             if let Some(status) = ended {
                 let reason = format!("{} ({status})", log.reason());
@@ -106,9 +108,11 @@ impl Launch {
             match Postmaster::of(cluster) {
                 Some(found) if child.id() == Some(found.pid) && found.status == Status::Ready => {
                     tracing::info!(pid = found.pid, "PostgreSQL runs");
+                    starting.is_left_running = true;
                     return Ok(());
                 }
                 _ if Instant::now() >= give_up => {
+                    starting.is_left_running = true;
                     return Err(self.not_ready(child.id().unwrap_or_default()));
                 }
                 _ => tokio::time::sleep(POLL_EVERY).await,
@@ -117,9 +121,8 @@ impl Launch {
     }
 
     /// Starts the process in a process group of its own. So Ctrl-C in the terminal reaches only the
-    /// service, which stops the server after its last request. Dropping the handle does not kill
-    /// the process.
-    fn spawn(&self) -> Result<(LogFile, Child), ClusterError> {
+    /// service, which stops the server after its last request.
+    fn spawn(&self) -> Result<(LogFile, Starting), ClusterError> {
         let program = self.binaries.program("postgres");
         let (log, file) = LogFile::open(&self.folder.log())?;
         let for_errors = file.try_clone().at("open", &self.folder.log())?;
@@ -134,10 +137,28 @@ impl Launch {
         command.stdout(file).stderr(for_errors);
         let mut command = Command::from(command);
         let child = command.process_group(0).kill_on_drop(false).spawn().at("run", &program)?;
-        Ok((log, child))
+        Ok((log, Starting { child, is_left_running: false }))
     }
 
     fn not_ready(&self, pid: u32) -> ClusterError {
         ClusterError::NotReady { pid, seconds: READY_WITHIN.as_secs(), log: self.folder.log() }
+    }
+}
+
+/// A server that is not ready yet. Dropping it asks the server to stop: before the server has written its
+/// pid file, nobody else could find it.
+struct Starting {
+    child: Child,
+    is_left_running: bool,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let pid = self.child.id().filter(|_| !self.is_left_running);
+        if let Some(pid) = pid.and_then(pid_file::to_pid) {
+            // The process is our child and was not waited for, so its id is not used again. An error
+            // means that it has just ended.
+            let _ = kill_process(pid, Signal::INT);
+        }
     }
 }

@@ -88,12 +88,42 @@ impl PrivateCluster {
     /// # Errors
     /// The problem and its remedy, in one line.
     pub async fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
-        let launch = blocking(move || prepare(options)).await?;
-        if !launch.folder.has_cluster() {
-            initdb::make_cluster(&launch.folder, &launch.binaries, launch.user).await?;
+        let cluster = Self::prepared(options).await?;
+        cluster.run().await?;
+        Ok(cluster)
+    }
+
+    /// As [`start`](Self::start), unless `stop` resolves first. Then it stops what it has started, and
+    /// returns `None`. A recovery after a crash may take minutes, and nobody waits for it any more.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_unless(
+        options: ClusterOptions,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Self>, ClusterError> {
+        let cluster = Self::prepared(options).await?;
+        tokio::select! {
+            running = cluster.run() => running?,
+            () = stop => {
+                cluster.stop().await?;
+                return Ok(None);
+            }
         }
-        launch.ensure_running().await?;
+        Ok(Some(cluster))
+    }
+
+    async fn prepared(options: ClusterOptions) -> Result<Self, ClusterError> {
+        let launch = blocking(move || prepare(options)).await?;
         Ok(Self { launch, lifecycle: Mutex::new(Lifecycle::Wanted) })
+    }
+
+    async fn run(&self) -> Result<(), ClusterError> {
+        let Launch { folder, binaries, user, .. } = &self.launch;
+        if !folder.has_cluster() {
+            initdb::make_cluster(folder, binaries, *user).await?;
+        }
+        self.launch.ensure_running().await
     }
 
     /// Options to connect as [`SERVICE_ROLE`], which is not a superuser.

@@ -156,7 +156,7 @@ fn file_in(cluster: &Path) -> PathBuf {
     cluster.join("postmaster.pid")
 }
 
-fn to_pid(pid: u32) -> Option<Pid> {
+pub(super) fn to_pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 

@@ -28,7 +28,9 @@ pub(super) async fn on_database<T>(
     let mut signals = Signals::listen()?;
     let (options, started) = match &config.database {
         DatabaseChoice::Url(hosts) => (host_of(hosts, config).await?, None),
-        DatabaseChoice::Private(cluster) => reach(cluster, config.pool.connect).await?,
+        DatabaseChoice::Private(cluster) => {
+            reach(cluster, config.pool.connect, &mut signals).await?
+        }
     };
     let result = tokio::select! {
         result = work(options) => result,
@@ -47,7 +49,7 @@ async fn host_of(hosts: &Hosts, config: &Config) -> Result<PgConnectOptions, Com
         let connector = Connector::new(hosts.clone(), config.pool.session);
         let session = connector.open().await.map_err(CommandError::Connect)?;
         session.close().await;
-        return Ok(connector.host().clone());
+        return Ok(connector.hosts().last().clone());
     }
     Ok(hosts.last().clone())
 }
@@ -69,13 +71,17 @@ pub(super) fn require_cluster(choice: &DatabaseChoice) -> Result<(), CommandErro
 async fn reach(
     options: &ClusterOptions,
     patience: Duration,
+    signals: &mut Signals,
 ) -> Result<(PgConnectOptions, Option<PrivateCluster>), CommandError> {
     let give_up = Instant::now() + patience;
     while Instant::now() < give_up {
-        match PrivateCluster::start(options.clone()).await {
-            Ok(cluster) => {
+        let mut signal = "";
+        let interrupted = async { signal = signals.next().await };
+        match PrivateCluster::start_unless(options.clone(), interrupted).await {
+            Ok(Some(cluster)) => {
                 return Ok((cluster.connect_options(SERVICE_DATABASE), Some(cluster)));
             }
+            Ok(None) => return Err(CommandError::Interrupted(signal)),
             Err(ClusterError::InUse { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::cluster::ClusterError;
 use crate::service::StartError;
 use crate::store::error::sqlstate;
+use crate::store::grants::GrantError;
 use crate::store::schema::StoreError;
 
 /// Why a command could not do its work. One line each.
@@ -16,7 +17,7 @@ use crate::store::schema::StoreError;
 pub enum CommandError {
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error(transparent)]
+    #[error("DATABASE_URL is not set, and the private PostgreSQL cannot be used: {0}")]
     Cluster(#[from] ClusterError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -30,6 +31,8 @@ pub enum CommandError {
         .0.display()
     )]
     NotReady(PathBuf),
+    #[error(transparent)]
+    Grant(#[from] GrantError),
     #[error("cannot connect to PostgreSQL: {0}")]
     Connect(#[source] sqlx::Error),
     #[error("the schema of the database is out of date: run `plimsoll migrate` first ({0})")]

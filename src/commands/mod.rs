@@ -1,14 +1,19 @@
 //! The subcommands of the executable. `main` reads the command line.
 
+mod any_certificate;
 mod database;
+mod doctor;
 mod error;
+mod health;
 mod migrate;
 mod reload;
 mod serve;
 mod signals;
 mod verify;
 
+pub use doctor::doctor;
 pub use error::CommandError;
+pub use health::{HealthError, health};
 pub use migrate::migrate;
 pub use serve::serve;
 pub use verify::{Format, verify};

@@ -7,11 +7,11 @@ use super::error::CommandError;
 use super::reload::Hangups;
 use super::signals::Signals;
 use crate::config::Config;
-use crate::service::Service;
+use crate::service::{Service, StartError};
 
 /// Starts the service and serves until SIGINT or SIGTERM. Then announces the stop, and after
-/// `STOP_DELAY_SECS`, or at a second signal, shuts down gracefully. SIGHUP makes it read tokens and
-/// certificate again.
+/// `STOP_DELAY_SECS`, or at a second signal, shuts down gracefully. Such a signal during the start ends it
+/// at once, which is no error. SIGHUP makes it read tokens and certificate again.
 ///
 /// # Errors
 /// [`CommandError::Start`] with the reason. Then nothing is left running.
@@ -19,7 +19,14 @@ pub async fn serve(config: &Config) -> Result<(), CommandError> {
     // First, so that a signal during the start does not kill a half-started service.
     let mut signals = Signals::listen()?;
     let hangups = Hangups::listen()?;
-    let service = Service::start(config).await?;
+    let told_to_stop = async {
+        let signal = signals.next().await;
+        info!(signal, "stopping before the start is complete");
+    };
+    let service = match Service::start_unless(config, told_to_stop).await {
+        Err(StartError::Stopped) => return Ok(()),
+        started => started?,
+    };
     let signal = tokio::select! {
         signal = signals.next() => signal,
         never = hangups.reload(&service) => match never {},

@@ -62,6 +62,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Where the balances are.
     pub database: DatabaseChoice,
+    /// Whether the start brings the schema up to date. Otherwise it requires that it is.
+    pub migrate_on_start: bool,
     /// Threads that serve HTTP.
     pub workers: u32,
     /// The size of the pool and its time limits.
@@ -89,11 +91,7 @@ impl Config {
     /// The first invalid value, with its name and the allowed values.
     pub fn from_environment() -> Result<Self, ConfigError> {
         let file = read_dotenv()?;
-        Self::from_lookup(&|name| {
-            #[expect(clippy::disallowed_methods, reason = "this is the one reader")]
-            let set = std::env::var(name).ok();
-            set.or_else(|| file.get(name).cloned())
-        })
+        Self::from_lookup(&|name| from_process(name).or_else(|| file.get(name).cloned()))
     }
 
     /// Reads from any source of values. An empty value counts as unset.
@@ -110,6 +108,7 @@ impl Config {
             internal: values.internal(tokens.is_set())?,
             tls: values.tls()?,
             database: values.database()?,
+            migrate_on_start: values.truth("MIGRATE_ON_START")?,
             workers: values.workers()?,
             pool: PoolLimits {
                 size: values.number("POOL_SIZE", 1, 1000)?,
@@ -142,6 +141,18 @@ impl Config {
             log_format: values.log_format()?,
         })
     }
+}
+
+/// The format of the log, for an error that leaves no configuration. Text unless the rest says otherwise.
+pub fn log_format() -> LogFormat {
+    let file = read_dotenv().unwrap_or_default();
+    let lookup = |name: &str| from_process(name).or_else(|| file.get(name).cloned());
+    Values { lookup: &lookup }.log_format().unwrap_or(LogFormat::Text)
+}
+
+fn from_process(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader")]
+    std::env::var(name).ok()
 }
 
 fn read_dotenv() -> Result<HashMap<String, String>, ConfigError> {

@@ -35,6 +35,10 @@ fn a_bad_value_is_named_with_what_is_allowed() {
         "READ_TIMEOUT_SECS is \"60\": must be unset: HEAD_TIMEOUT_SECS, BODY_TIMEOUT_SECS and \
          IDLE_TIMEOUT_SECS have replaced it"
     );
+    assert_eq!(
+        line(&[("MIGRATE_ON_START", "no")]),
+        "MIGRATE_ON_START is \"no\": must be true or false"
+    );
     assert_eq!(line(&[("LOG_FORMAT", "xml")]), "LOG_FORMAT is \"xml\": must be text or json");
     assert!(line(&[("HOST", "localhost:1")]).starts_with("HOST is \"localhost:1\": must be"));
     assert_eq!(

@@ -116,6 +116,10 @@ impl Values<'_> {
         })
     }
 
+    pub(super) fn truth(&self, name: &'static str) -> Result<bool, ConfigError> {
+        self.parse(name, "true or false")
+    }
+
     pub(super) fn seconds(&self, name: &'static str) -> Result<Duration, ConfigError> {
         self.number(name, 1, 86_400).map(Duration::from_secs)
     }

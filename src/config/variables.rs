@@ -43,6 +43,11 @@ pub static VARIABLES: &[Variable] = &[
     ),
     variable("DATA_DIR", "", "folder of the private PostgreSQL; unset: ./data"),
     variable("PG_BIN", "", "folder of the PostgreSQL programs; unset: they are searched for"),
+    variable(
+        "MIGRATE_ON_START",
+        "true",
+        "true or false: whether the start brings the schema up to date; with false, plimsoll migrate has to",
+    ),
     variable("WORKERS", "", "threads that serve HTTP; unset: one for each core"),
     variable(
         "POOL_SIZE",

@@ -56,18 +56,39 @@ const SHUTDOWN_SLACK: Duration = Duration::from_secs(1);
 /// The connections that are queued for one worker. Accepting waits while its queue is full.
 const INBOX: usize = 256;
 
-/// Binds and listens. A port that is taken is an error, never shared.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart can bind while connections of the last run are still in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    // Connections inherit it.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+/// An address that is taken, but refuses connections until [`listen`](Self::listen).
+///
+/// A start may wait for the database for long. A client that is refused meanwhile knows that nothing was
+/// applied, and a load balancer sends its request to another instance by itself. It would do neither if
+/// the kernel queued the connection, nor, by default, if the service answered 503. A probe of whether
+/// the process is alive fails until the start is complete; `startupProbe` is what Kubernetes has for that.
+pub struct Bound(Socket);
+
+impl Bound {
+    /// Binds. An address that another process listens on is an error, never shared.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn to(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart can bind while connections of the last run are still in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        // Connections inherit it.
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
+        socket.bind(&address.into())?;
+        Ok(Self(socket))
+    }
+
+    /// Accepts connections from now on.
+    ///
+    /// # Errors
+    /// As the system says. Another process may have bound the same address, and listened first.
+    pub fn listen(self) -> io::Result<TcpListener> {
+        self.0.listen(BACKLOG)?;
+        TcpListener::from_std(self.0.into())
+    }
 }
 
 /// Where connections come from.

@@ -193,9 +193,11 @@ mod tests {
     use sqlx::postgres::PgConnectOptions;
 
     use super::*;
+    use crate::ledger::UserId;
     use crate::metrics::Metrics;
     use crate::queue::engine::Time;
     use crate::queue::lane;
+    use crate::queue::shares::Holders;
     use crate::store::session::SessionLimits;
 
     static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
@@ -207,15 +209,24 @@ mod tests {
         answered: Vec<(Caller<()>, ())>,
     }
 
+    /// Work of one user.
+    struct Any;
+
+    impl OfUsers for Any {
+        fn holders(&self) -> Holders {
+            Holders { owner: UserId::new(1).unwrap(), payee: None }
+        }
+    }
+
     impl Engine for Fragile {
-        type Work = ();
+        type Work = Any;
         type Answer = ();
 
         fn new(_: Connector, _: usize) -> Self {
             Self::default()
         }
 
-        fn arrive(&mut self, (): (), caller: Caller<()>) {
+        fn arrive(&mut self, _: Any, caller: Caller<()>) {
             assert!(HAS_PANICKED.swap(true, Ordering::Relaxed), "as the test wants it");
             self.arrived.push(caller);
         }
@@ -258,8 +269,8 @@ mod tests {
         let (dispatchers, counters) = (Arc::default(), Metrics::default().of_lanes("batched"));
         let dispatcher = Dispatchers::start(&dispatchers);
         let (lane, running) = lane::start::<Fragile>(connector, dispatchers, 4, counters.clone());
-        assert!(lane.submit((), dispatcher).unwrap().await.is_err(), "it is lost with the panic");
-        assert_eq!(lane.submit((), dispatcher).unwrap().await, Ok(()));
+        assert!(lane.submit(Any, dispatcher).unwrap().await.is_err(), "it is lost with the panic");
+        assert_eq!(lane.submit(Any, dispatcher).unwrap().await, Ok(()));
         assert_eq!(counters.restarts.get(), 1);
         running.stop();
         running.finish(Instant::now() + minute).await;

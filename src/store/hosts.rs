@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
+use tokio::net::lookup_host;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, info};
 
@@ -79,6 +80,25 @@ impl Hosts {
     /// The host that a session was opened on last; at first, the first one.
     pub fn last(&self) -> &PgConnectOptions {
         &self.all[self.last.load(Ordering::Relaxed) % self.all.len()]
+    }
+
+    /// Where they are, for people.
+    pub fn addresses(&self) -> String {
+        let address = |options: &PgConnectOptions| match options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        self.all.iter().map(address).collect::<Vec<_>>().join(",")
+    }
+
+    /// Whether the names of all hosts are known. May take as long as the resolver does.
+    pub(super) async fn resolve(&self) -> bool {
+        for options in self.all.iter().filter(|options| options.get_socket().is_none()) {
+            if lookup_host((options.get_host(), options.get_port())).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// The result of the first attempt that succeeds.

@@ -9,7 +9,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration};
 use sqlx::{Connection, Executor, PgConnection};
+use tokio::time::timeout;
 use tracing::info;
+
+/// How long the start waits for another instance before it says so.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// A connection that sends the statements of a migration one by one.
 pub(super) struct StatementByStatement<'c>(pub(super) &'c mut PgConnection);
@@ -30,7 +34,14 @@ impl Migrate for StatementByStatement<'_> {
     }
 
     fn lock(&mut self) -> BoxFuture<'_, Result<(), MigrateError>> {
-        self.0.lock()
+        Box::pin(async move {
+            let mut locking = self.0.lock();
+            if let Ok(locked) = timeout(SILENCE_MAX, &mut locking).await {
+                return locked;
+            }
+            info!("another instance migrates the schema: waiting until it is done");
+            locking.await
+        })
     }
 
     fn unlock(&mut self) -> BoxFuture<'_, Result<(), MigrateError>> {

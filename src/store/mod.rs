@@ -4,13 +4,16 @@
 //!   [`own_session`].
 //! - The meaning of failures: [`error`]; bounded retries: [`retry`].
 //! - Rows that stay locked: [`held`].
-//! - Tables and their statements: [`schema`], [`users`], [`history`], [`holds`], [`keys`],
+//! - The schema, and what the service's role may do with it: [`schema`], [`grants`].
+//! - Tables and their statements: [`users`], [`history`], [`holds`], [`keys`],
 //!   [`key_expiry`], [`hold_expiry`], [`posting`], [`balance_at`].
 //! - How much of a queue one user may fill: [`share`].
 //! - Whether the database accepts changes: [`readiness`]; how much it holds: [`sizes`].
 
 pub mod balance_at;
 pub mod error;
+mod first_connection;
+pub mod grants;
 pub mod held;
 pub mod history;
 pub mod hold_expiry;

@@ -89,9 +89,9 @@ impl Connector {
         self.limits
     }
 
-    /// The host that the last session was opened on.
-    pub fn host(&self) -> &PgConnectOptions {
-        self.hosts.last()
+    /// The hosts.
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     /// Opens a session with the limits of this service, on a host that accepts changes.
@@ -300,13 +300,16 @@ SELECT set_config('statement_timeout', $1, false),
     .await
 }
 
-/// The role or the database may have other defaults.
+/// The role or the database may have other defaults. And when this process ends during a migration, the
+/// server ends the migration as well, with its locks.
 async fn lift_limits(connection: &mut PgConnection) -> Result<HostState, sqlx::Error> {
     sqlx::query_as(
         r"
 SELECT set_config('statement_timeout', '0', false),
        set_config('lock_timeout', '0', false),
        set_config('idle_in_transaction_session_timeout', '0', false),
+       (SELECT set_config(name, '1s', false) FROM pg_settings
+        WHERE name = 'client_connection_check_interval' AND version() LIKE '%linux%'),
        pg_is_in_recovery() AS in_recovery,
        current_setting('transaction_read_only') = 'on' AS read_only",
     )

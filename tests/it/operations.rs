@@ -13,7 +13,12 @@ use crate::faults::lock_row;
 use crate::service::{Answer, TestService, read};
 
 /// A `POST`, with a key or without one. Returns also whether the answer is a replay.
-async fn post(service: &TestService, path: &str, body: Value, key: Option<&str>) -> (Answer, bool) {
+pub(crate) async fn post(
+    service: &TestService,
+    path: &str,
+    body: Value,
+    key: Option<&str>,
+) -> (Answer, bool) {
     let mut request = service
         .client
         .post(format!("{}{path}", service.url))
@@ -27,24 +32,24 @@ async fn post(service: &TestService, path: &str, body: Value, key: Option<&str>)
     (read(response).await, replayed)
 }
 
-async fn transfer(service: &TestService, from: i64, to: i64, amount: i64) -> Answer {
+pub(crate) async fn transfer(service: &TestService, from: i64, to: i64, amount: i64) -> Answer {
     let body = json!({ "from": from, "to": to, "amount": amount });
     post(service, "/transfers", body, None).await.0
 }
 
 /// Sets money aside for a week, and returns the number of the hold.
-async fn reserve(service: &TestService, user: i64, amount: i64) -> i64 {
+pub(crate) async fn reserve(service: &TestService, user: i64, amount: i64) -> i64 {
     let body = json!({ "amount": amount });
     let (status, text) = post(service, &format!("/users/{user}/holds"), body, None).await.0;
     assert_eq!(status, 201, "{text}");
     parse(&text)["hold"].as_i64().unwrap()
 }
 
-async fn capture(service: &TestService, user: i64, hold: i64, body: Value) -> Answer {
+pub(crate) async fn capture(service: &TestService, user: i64, hold: i64, body: Value) -> Answer {
     post(service, &format!("/users/{user}/holds/{hold}/capture"), body, None).await.0
 }
 
-async fn release(service: &TestService, user: i64, hold: i64) -> Answer {
+pub(crate) async fn release(service: &TestService, user: i64, hold: i64) -> Answer {
     post(service, &format!("/users/{user}/holds/{hold}/release"), json!({}), None).await.0
 }
 
@@ -53,7 +58,7 @@ const LET_EXPIRE: &str = "\
     WHERE user_id = $1 AND hold = $2 AND state = 'open'";
 
 /// Puts the end of an open hold's time right behind its beginning. Returns whether it was open.
-async fn let_expire(service: &TestService, user: i64, hold: i64) -> bool {
+pub(crate) async fn let_expire(service: &TestService, user: i64, hold: i64) -> bool {
     // As everybody else who changes a hold, so that no operation decides on the time before.
     let mut lock = lock_row(service, user).await;
     let done = sqlx::query(LET_EXPIRE).bind(user).bind(hold).execute(&mut *lock).await.unwrap();
@@ -71,7 +76,7 @@ async fn funds(service: &TestService, user: i64) -> (i64, i64) {
 }
 
 /// The state of a hold in the database.
-async fn state(service: &TestService, user: i64, hold: i64) -> String {
+pub(crate) async fn state(service: &TestService, user: i64, hold: i64) -> String {
     sqlx::query_scalar("SELECT state::text FROM holds WHERE user_id = $1 AND hold = $2")
         .bind(user)
         .bind(hold)
@@ -121,6 +126,6 @@ async fn total(service: &TestService) -> i64 {
         .unwrap()
 }
 
-async fn get(service: &TestService, path: &str) -> Answer {
+pub(crate) async fn get(service: &TestService, path: &str) -> Answer {
     read(service.send(Method::GET, path, None).await).await
 }

@@ -61,7 +61,7 @@ UPDATE balance_changes SET created_at = now() + interval '1 hour'
 WHERE user_id = 5 AND version = 2";
 
 /// A database with the migrations up to this one.
-async fn migrated_to(version: i64) -> (PgConnectOptions, PgConnection) {
+pub(crate) async fn migrated_to(version: i64) -> (PgConnectOptions, PgConnection) {
     let options = cluster::shared().await.fresh_database().await;
     let mut connection = PgConnection::connect_with(&options).await.unwrap();
     let all = sqlx::migrate!("./migrations");

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use super::certificate::{Certificate, VERSIONS};
 use super::client::{answer, ask, head, withdraw};
 use crate::cluster::fresh_folder;
+use crate::executable::run;
 use crate::faults::{lock_row, until, waiting_for_locks};
 use crate::service::{TestService, balance_body, error_body};
 
@@ -190,4 +191,25 @@ async fn a_certificate_that_cannot_work_stops_the_start_and_names_the_file() {
         assert!(line.starts_with(&expected), "{line}\n{expected}");
         assert!(!line.contains("hunter2") && !line.contains('\n'), "{line}");
     }
+}
+
+#[tokio::test]
+async fn the_health_check_speaks_tls_and_prefers_the_internal_address() {
+    let certificate = Certificate::new();
+    let service = start(&certificate, &[("INTERNAL_PORT", "0")]).await;
+    let (public, internal) =
+        (service.service.address(), service.service.internal_address().unwrap());
+    let (public, internal) = (public.port().to_string(), internal.port().to_string());
+    // Its certificate is for another name, and may have been replaced on the disk.
+    let replaced = Certificate::new();
+    let folder = fresh_folder("healthy");
+    let check = async |port: &str, more: &[(&str, &str)]| {
+        let variables = [&replaced.variables(), &[("PORT", port)][..], more].concat();
+        run(&folder, &["health"], &variables).await.status.code()
+    };
+    assert_eq!(check(&public, &[]).await, Some(0));
+    // Nothing listens on port 1.
+    assert_eq!(check("1", &[("INTERNAL_PORT", &internal)]).await, Some(0));
+    assert_eq!(check("1", &[]).await, Some(1));
+    service.stop().await;
 }

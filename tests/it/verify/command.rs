@@ -2,50 +2,22 @@
 
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::Duration;
 
 use plimsoll::verify::Kind;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::Books;
 use crate::cluster::{fresh_folder, shared};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs in an empty folder with only these variables, so that no `.env` has an effect.
-fn plimsoll(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
-    command.args(arguments).current_dir(folder).env_clear().kill_on_drop(true);
-    // These folders have PostgreSQL and `id`, which root needs.
-    command.env("PATH", "/usr/local/bin:/usr/bin:/bin").envs(variables.iter().copied());
-    command
-}
-
-async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-    let ended = timeout(PATIENCE, plimsoll(folder, arguments, variables).output()).await;
-    ended.expect("it ends").expect("it runs")
-}
+use crate::executable::{PATIENCE, error_line, plimsoll, run, send, serve, text};
 
 async fn verify(options: &PgConnectOptions, arguments: &[&str]) -> Output {
     let url = options.to_url_lossy().to_string();
     let arguments = [&["verify"], arguments].concat();
     run(&fresh_folder("command"), &arguments, &[("DATABASE_URL", &url)]).await
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("text")
-}
-
-/// The one line on standard error.
-fn error_line(output: &Output) -> &str {
-    let errors = text(&output.stderr);
-    errors.lines().last().unwrap_or_else(|| panic!("it says something: {output:?}"))
 }
 
 #[tokio::test]
@@ -183,28 +155,4 @@ async fn migrate_and_verify(folder: &Path, variables: &[(&str, &str)]) {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let output = run(folder, &["verify"], variables).await;
     assert!(text(&output.stdout).contains("users            1\n"), "{output:?}");
-}
-
-fn send(child: &Child, signal: Signal) {
-    let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).expect("it runs");
-    kill_process(pid, signal).expect("the signal is sent");
-}
-
-/// Starts a service and waits until it listens.
-async fn serve(folder: &Path, variables: &[(&str, &str)]) -> Child {
-    let mut command = plimsoll(folder, &["serve"], variables);
-    let mut service = command.stderr(Stdio::piped()).spawn().expect("it runs");
-    let mut log = BufReader::new(service.stderr.take().expect("its log")).lines();
-    let listening = async {
-        while let Some(line) = log.next_line().await.expect("text") {
-            if line.contains("listening on") {
-                // Keep reading, so that a full pipe never blocks the service.
-                tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-                return;
-            }
-        }
-        panic!("it ended before it listened");
-    };
-    timeout(PATIENCE, listening).await.expect("it starts");
-    service
 }
