@@ -59,9 +59,14 @@ fuzz-api: ## Send 10,000 generated requests to a service of its own (ARGS=… go
 	@scripts/setup venv
 	@scripts/fuzz-api $(ARGS)
 
+.PHONY: deny
+deny: ## Check the licences and the sources of all dependencies
+	@scripts/deny
+
 .PHONY: check
-check: ## Check everything that a change must pass: format, lints, documentation, tests
+check: ## Check everything that a change must pass: format, lints, documentation, dependencies, tests
 	@scripts/setup
+	@scripts/deny --if-possible
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps

@@ -1,7 +1,8 @@
 //! `plimsoll serve`: the service itself.
 
+use sd_notify::NotifyState;
 use tokio::time::sleep;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::error::CommandError;
 use super::reload::Hangups;
@@ -27,11 +28,13 @@ pub async fn serve(config: &Config) -> Result<(), CommandError> {
         Err(StartError::Stopped) => return Ok(()),
         started => started?,
     };
+    tell(NotifyState::Ready);
     let signal = tokio::select! {
         signal = signals.next() => signal,
         never = hangups.reload(&service) => match never {},
     };
     info!(signal, "stopping");
+    tell(NotifyState::Stopping);
     service.leave();
     tokio::select! {
         () = sleep(config.http.stop_delay) => {}
@@ -39,4 +42,11 @@ pub async fn serve(config: &Config) -> Result<(), CommandError> {
     }
     service.stop().await;
     Ok(())
+}
+
+/// Tells systemd, where it runs the service (`Type=notify`).
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "cannot tell the service manager");
+    }
 }

@@ -30,6 +30,7 @@ mod observe;
 mod openapi;
 mod operations;
 mod outcomes;
+mod packaging;
 mod places;
 mod planted;
 mod private_cluster;
