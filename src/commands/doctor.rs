@@ -6,9 +6,9 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Duration, timeout};
 
-use super::Format;
 use super::database::{on_database, require_cluster};
 use super::error::CommandError;
+use super::verify::Format;
 use crate::config::Config;
 use crate::doctor::{self, Report, Status, Subject};
 use crate::store::session::Connector;

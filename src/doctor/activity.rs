@@ -2,7 +2,7 @@
 //! versions of rows, and an autovacuum that does not run.
 
 use super::report::Verdict;
-use super::{Subject, setting};
+use super::subject::{Subject, setting};
 
 /// A transaction of the service takes milliseconds; `verify` and a dump take longer, but not for ever.
 const LONG_SECS: i64 = 300;

@@ -1,7 +1,7 @@
 //! Whether database and machine have room for what is configured.
 
-use super::Subject;
 use super::report::Verdict;
+use super::subject::Subject;
 use crate::config::Config;
 
 /// The sessions that one instance opens at most.

@@ -1,7 +1,7 @@
 //! Whether what was answered with success survives a crash, and a lost disk.
 
 use super::report::Verdict;
-use super::{Subject, setting};
+use super::subject::{Subject, setting};
 
 pub(super) async fn fsync(subject: &mut Subject<'_>) -> Result<Verdict, sqlx::Error> {
     must_be_on(subject, "fsync").await

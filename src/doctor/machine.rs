@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sqlx::{Executor, PgConnection};
 use tokio::time::Instant;
 
-use super::Subject;
 use super::report::Verdict;
+use super::subject::Subject;
 
 /// The journal is stamped by the database's clock, and the log by the service's.
 const SKEW_SECS_MAX: f64 = 1.0;

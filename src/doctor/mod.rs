@@ -12,28 +12,14 @@ mod network;
 mod report;
 mod roles;
 mod server;
-
-use sqlx::PgConnection;
-use sqlx::postgres::PgConnectOptions;
+mod subject;
 
 pub use capacity::sessions_of_one_instance;
 pub use report::{Finding, Report, Status};
+pub use subject::Subject;
 
-use crate::config::Config;
 use crate::store::session::BoxFuture;
 use report::Verdict;
-
-/// What is examined.
-pub struct Subject<'a> {
-    /// The configuration of the service.
-    pub config: &'a Config,
-    /// How the service connects.
-    pub options: &'a PgConnectOptions,
-    /// A connection of the service's role, with its defaults.
-    pub connection: &'a mut PgConnection,
-    /// How many instances of the service share the database.
-    pub instances: u32,
-}
 
 type Run = for<'a, 'b> fn(&'a mut Subject<'b>) -> BoxFuture<'a, Result<Verdict, sqlx::Error>>;
 
@@ -98,14 +84,4 @@ pub async fn examine(mut subject: Subject<'_>) -> Result<Report, sqlx::Error> {
         findings.push(Finding::new(check.name, verdict));
     }
     Ok(Report { findings })
-}
-
-/// A setting as new sessions of this role get it. The connection's own may have been changed.
-async fn setting(connection: &mut PgConnection, name: &str) -> Result<String, sqlx::Error> {
-    let value: Option<String> =
-        sqlx::query_scalar("SELECT coalesce(reset_val, '') FROM pg_settings WHERE name = $1")
-            .bind(name)
-            .fetch_optional(connection)
-            .await?;
-    Ok(value.unwrap_or_default())
 }

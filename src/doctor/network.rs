@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use sqlx::postgres::PgSslMode;
 
-use super::Subject;
 use super::report::Verdict;
+use super::subject::Subject;
 
 pub(super) async fn encryption(subject: &mut Subject<'_>) -> Result<Verdict, sqlx::Error> {
     let options = subject.options;

@@ -1,7 +1,7 @@
 //! Whether the service's role can do more than serve.
 
-use super::Subject;
 use super::report::Verdict;
+use super::subject::Subject;
 
 const OWN_ROLE: &str = "give the service a role of its own: deploy/postgres/roles.sql, then \
                         `plimsoll migrate --grant-to` as the owner, and MIGRATE_ON_START=false";

@@ -1,7 +1,7 @@
 //! The server: its version, its state, its schema.
 
 use super::report::Verdict;
-use super::{Subject, setting};
+use super::subject::{Subject, setting};
 use crate::store::schema::{self, SchemaState};
 
 /// The oldest and the newest major version that Plimsoll is tried with.

@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgConnection;
+use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::error::sqlstate;
-use super::schema::StoreError;
 use super::session::Connector;
 
 /// The pause between attempts.
@@ -22,24 +22,44 @@ const FIRST_LINE: Duration = Duration::from_millis(500);
 /// The pause between further lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// Why there is no connection. One line each.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The database refused the service, and waiting does not mend that, such as a wrong password.
+    #[error("cannot connect to PostgreSQL: {0}")]
+    Refused(#[source] sqlx::Error),
+    /// It did not accept a connection in time.
+    #[error(
+        "cannot connect to PostgreSQL at {address} within {seconds} seconds \
+         (CONNECT_TIMEOUT_SECS): {reason}"
+    )]
+    NoAnswer {
+        /// Its host and port, or its socket.
+        address: String,
+        /// The time limit.
+        seconds: u64,
+        /// The error of the last attempt.
+        reason: String,
+    },
+}
+
 /// The reason of the last failed attempt.
 type LastReason = Mutex<Option<sqlx::Error>>;
 
 /// Attempts to connect for at most `patience`, and logs that it waits.
 ///
 /// # Errors
-/// [`StoreError::NoAnswer`] when the time is up; [`StoreError::Connect`] at once for an error that
-/// waiting does not mend, such as a wrong password.
+/// [`ConnectError::NoAnswer`] when the time is up; [`ConnectError::Refused`] at once.
 pub(super) async fn connect(
     connector: &Connector,
     patience: Duration,
-) -> Result<PgConnection, StoreError> {
+) -> Result<PgConnection, ConnectError> {
     let reason = LastReason::default();
     tokio::select! {
         // The first branch wins when the last attempt succeeds as the time is up.
         biased;
-        connected = attempt(connector, &reason) => connected.map_err(StoreError::Connect),
-        () = sleep(patience) => Err(StoreError::NoAnswer {
+        connected = attempt(connector, &reason) => connected.map_err(ConnectError::Refused),
+        () = sleep(patience) => Err(ConnectError::NoAnswer {
             address: connector.hosts().addresses(),
             seconds: patience.as_secs(),
             reason: text_of(&reason),

@@ -4,7 +4,7 @@
 //!   [`own_session`].
 //! - The meaning of failures: [`error`]; bounded retries: [`retry`].
 //! - Rows that stay locked: [`held`].
-//! - The schema, and what the service's role may do with it: [`schema`], [`grants`].
+//! - The start: [`first_connection`], [`schema`]; the rights of the service's role: [`grants`].
 //! - Tables and their statements: [`users`], [`history`], [`holds`], [`keys`],
 //!   [`key_expiry`], [`hold_expiry`], [`posting`], [`balance_at`].
 //! - How much of a queue one user may fill: [`share`].
@@ -12,7 +12,7 @@
 
 pub mod balance_at;
 pub mod error;
-mod first_connection;
+pub mod first_connection;
 pub mod grants;
 pub mod held;
 pub mod history;

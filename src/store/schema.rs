@@ -8,7 +8,7 @@ use thiserror::Error;
 use tracing::warn;
 
 use super::error::sqlstate;
-use super::first_connection::connect;
+use super::first_connection::{ConnectError, connect};
 use super::migrating::StatementByStatement;
 use super::session::Connector;
 use super::users;
@@ -18,22 +18,12 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// The database is unavailable or unsuitable. Each message is one line.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// It refused the service, or the connection broke.
+    /// The connection broke.
     #[error("cannot connect to PostgreSQL: {0}")]
     Connect(#[source] sqlx::Error),
-    /// It did not accept a connection in time.
-    #[error(
-        "cannot connect to PostgreSQL at {address} within {seconds} seconds \
-         (CONNECT_TIMEOUT_SECS): {reason}"
-    )]
-    NoAnswer {
-        /// Its host and port, or its socket.
-        address: String,
-        /// The time limit.
-        seconds: u64,
-        /// The error of the last attempt.
-        reason: String,
-    },
+    /// It accepted no connection at start.
+    #[error(transparent)]
+    FirstConnection(#[from] ConnectError),
     /// A migration failed, or the database has migrations that this version does not know.
     #[error("cannot migrate the database: {}", explained(.0))]
     Migrate(#[source] MigrateError),
