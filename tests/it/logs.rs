@@ -191,3 +191,24 @@ async fn the_items_of_a_bulk_or_a_stream_that_fail_are_one_line() {
     }
     assert_eq!(items, ITEMS);
 }
+
+#[tokio::test]
+async fn a_failure_is_logged_with_the_name_of_its_token() {
+    let tokens = ("AUTH_TOKENS", "shop:read+write:s3cret-of-the-shop");
+    let mut logging = Logging::start(&[tokens]).await;
+    logging.break_database().await;
+    let change = r#"{"userId":1,"amount":-2}"#;
+    for (path, kind, status) in [("/users/1", "", 500), ("/changes", "application/x-ndjson", 200)] {
+        let url = format!("http://{}{path}", logging.service.address);
+        let request = match kind {
+            "" => logging.client.get(url),
+            _ => logging.client.post(url).header("content-type", kind).body(change),
+        };
+        let response = request.bearer_auth("s3cret-of-the-shop").send().await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        response.bytes().await.unwrap();
+        let line = logging.next().await;
+        assert_eq!(line["caller"], "shop", "{line}");
+        assert!(!line.to_string().contains("s3cret"), "{line}");
+    }
+}

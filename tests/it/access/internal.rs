@@ -39,7 +39,10 @@ async fn metrics_and_docs_are_on_the_internal_address_only_and_health_is_on_both
     let internal = service.service.internal_address().unwrap();
     let metrics = service.client.get(format!("http://{internal}/metrics")).send().await.unwrap();
     let text = metrics.text().await.unwrap();
-    assert!(text.contains(r#"{approach="batched",end="accepted"} 1"#), "{text}");
+    assert!(
+        text.contains(r#"plimsoll_changes_total{approach="batched",outcome="accepted"} 1"#),
+        "{text}"
+    );
     let wrong = service.client.post(format!("http://{internal}/metrics")).send().await.unwrap();
     assert_eq!(wrong.status(), 405);
     service.stop().await;
