@@ -108,7 +108,7 @@ async fn a_failure_is_one_line_with_all_that_is_known() {
     assert_eq!(response.status(), 503);
     let line = logging.next().await;
     assert_eq!((&line["level"], &line["status"]), (&json!("WARN"), &json!(503)));
-    assert_eq!(line["cause"], "the lane's queue is full");
+    assert_eq!(line["cause"], "the user's share of the lane's queue is full");
 }
 
 #[tokio::test]
