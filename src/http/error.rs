@@ -2,7 +2,7 @@
 //!
 //! Every error body is exactly `{"error":"<sentence>"}`, so that equal responses are equal bytes.
 //! The response to an error of the service reveals nothing internal. Its cause travels in the response's
-//! extensions ([`Reasons`]) to the one place that logs it, which knows the request
+//! extensions (`Reasons`) to the one place that logs it, which knows the request
 //! ([`observe`](super::observe)).
 
 use std::any::Any;

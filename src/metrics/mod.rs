@@ -3,9 +3,9 @@
 //! Names and units follow Prometheus' conventions: seconds, `_total` for what only grows. Counters begin
 //! with the process. A reader computes rates.
 //!
-//! - [`requests`]: requests by route and status, with their durations.
-//! - [`outcomes`]: changes and operations, by how they ended.
-//! - [`lanes`]: queues, batches, and restarts of lanes.
+//! - `requests`: requests by route and status, with their durations.
+//! - `outcomes`: changes and operations, by how they ended.
+//! - `lanes`: queues, batches, and restarts of lanes.
 //! - [`sessions`]: the pools of database sessions.
 //! - [`database`]: what the database holds, as a background task last saw it.
 //!

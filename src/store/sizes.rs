@@ -83,12 +83,10 @@ SELECT coalesce(greatest(extract(epoch FROM statement_timestamp() - min(expires_
 FROM holds WHERE state = 'open'";
 
 /// The server's statistics count what was written since the table was last analysed, but forget all of
-/// it in a crash. Its catalogue keeps the number as of that analysis.
+/// it in a crash. Its catalogue has the number as of that analysis, and for indexes nothing else does.
 const ESTIMATES: &str = r"
 WITH estimated AS (
-    SELECT c.relname, greatest(CASE WHEN c.relkind = 'r' THEN pg_stat_get_live_tuples(c.oid) END,
-               CASE WHEN coalesce(pg_stat_get_live_tuples(c.oid), 0) = 0 OR c.relkind = 'i'
-                   THEN c.reltuples::bigint END, 0) AS count
+    SELECT c.relname, greatest(pg_stat_get_live_tuples(c.oid), c.reltuples::bigint, 0) AS count
     FROM pg_class c
     WHERE c.oid IN (to_regclass('users'), to_regclass('balance_changes'),
         to_regclass('idempotency_keys'), to_regclass('holds_open'))

@@ -2,11 +2,11 @@
 //!
 //! A request that succeeds costs two readings of the clock, one counter, one histogram, and an id; see
 //! ARCHITECTURE.md. It logs nothing. What a line needs beyond the request's head travels in the
-//! response's extensions: [`Reasons`] from the one place that makes errors, [`Caller`] from the check of
+//! response's extensions: `Reasons` from the one place that makes errors, [`Caller`] from the check of
 //! tokens.
 //!
-//! - [`routes`]: which route a request is for.
-//! - [`request_id`], [`traceparent`]: what connects a request with the logs of others.
+//! - `routes`: which route a request is for.
+//! - `request_id`, `traceparent`: what connects a request with the logs of others.
 //! - [`failure_log`]: how often a failure is logged.
 
 pub mod failure_log;
