@@ -1,6 +1,6 @@
 //! What production needs of a database and of a machine: `plimsoll doctor` looks, and changes nothing.
 //!
-//! One check is one function in [`CHECKS`]; everything iterates that list. A check says what it has seen,
+//! One check is one function in `CHECKS`; everything iterates that list. A check says what it has seen,
 //! whether that is all right, and otherwise what to change. It needs no right beyond those of a role that
 //! only serves (`store/grants.rs`); what such a role cannot see is said and not guessed.
 
