@@ -21,7 +21,7 @@ RUN mkdir -p src/bin/concurrency-tester tests/it \
 COPY . .
 # There is no repository here to ask for the commit.
 ARG PLIMSOLL_COMMIT
-# The symbols stay, for backtraces with names; without the tables of lines, which are four fifths of the
+# The symbols stay, for backtraces with names; without the tables of lines, which are three quarters of the
 # file. A panic names its line without them.
 RUN cargo build --release --locked --bins \
     && install -D --target-directory=/image/usr/local/bin \
