@@ -17,6 +17,7 @@ use super::serializable::Serializable;
 use crate::ledger::{Change, ChangeError, Decision, Key, Outcome, UserId};
 use crate::metrics::{ApproachCounters, Metrics, QueueUse};
 use crate::queue::local_lock::LocalLocks;
+use crate::queue::shares::{OfUsers, Reserved, Shares};
 use crate::store::Store;
 use crate::store::held::HeldUsers;
 use crate::store::session::{BoxFuture, Connector};
@@ -61,6 +62,8 @@ pub struct ApproachOptions {
     pub lanes: usize,
     /// How many changes may wait in one lane.
     pub lane_queue: usize,
+    /// How many requests there may be at a time. One user has a share of them.
+    pub in_flight: usize,
 }
 
 /// What all threads of a service share: the queues in which changes wait for each other. Clones
@@ -72,6 +75,8 @@ pub struct Shared {
     /// Users whose row a racing approach is changing.
     racers: LocalLocks<UserId>,
     held: HeldUsers,
+    /// Changes that wait somewhere else than in a lane: for a session, a key, an admission, a row.
+    in_flight: Arc<Shares>,
     lanes: Arc<Lanes>,
     metrics: Arc<Metrics>,
 }
@@ -87,6 +92,7 @@ impl Shared {
             keys: LocalLocks::default(),
             racers: LocalLocks::default(),
             held: HeldUsers::default(),
+            in_flight: Arc::new(Shares::of(options.in_flight)),
             lanes: Arc::new(lanes),
             metrics,
         }
@@ -154,6 +160,8 @@ struct Built {
     /// For changes of zero with a key. They only read, in the same way behind every approach.
     keyed_read: Arc<dyn Approach>,
     counters: ApproachCounters,
+    /// Whether changes without a key wait in a lane.
+    has_lane: bool,
 }
 
 /// One approach, ready for use.
@@ -172,7 +180,8 @@ impl Approaches {
             let builder = Builder { store, shared, retries: counters.retries.clone() };
             let approach = (registration.build)(&builder);
             let keyed_read = builder.on_pool::<OptimisticLocking>();
-            Built { approach, keyed_read, counters }
+            let has_lane = registration.name == batched::NAME;
+            Built { approach, keyed_read, counters, has_lane }
         };
         let built = ALL.iter().map(build).collect();
         let bulk = bulk::Parts {
@@ -205,9 +214,22 @@ impl Chosen<'_> {
     ///
     /// The future may be dropped at any time; the change then still happens in full or not at all.
     pub async fn apply(self, change: Change) -> Result<Outcome, ChangeError> {
-        let outcome = self.dispatch(change).await;
+        let outcome = match self.enter(&change) {
+            Ok(_place) => self.dispatch(change).await,
+            Err(error) => Err(error),
+        };
         self.built.counters.count(&outcome);
         outcome
+    }
+
+    /// Takes a place for a change that waits somewhere else than in a lane. Its connection is taken for as
+    /// long, and one user must not take all of them. A lane counts its own.
+    fn enter(&self, change: &Change) -> Result<Option<Reserved<'_>>, ChangeError> {
+        if self.built.has_lane && change.key.is_none() && !change.amount.is_zero() {
+            return Ok(None);
+        }
+        let place = self.all.shared.in_flight.try_take_all(vec![change.holders()]);
+        place.map(Some).ok_or(ChangeError::Busy("too many changes of the user are in flight"))
     }
 
     /// A change with a key goes to its approach under the key's lock. A change that is answered "still

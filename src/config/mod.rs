@@ -131,6 +131,7 @@ impl Config {
                 admission_wait: values.seconds("POOL_WAIT_SECS")?,
                 lanes: values.number("LANES", 1, 64)?,
                 lane_queue: values.number("LANE_QUEUE", 1, 1_000_000)?,
+                in_flight: values.number("MAX_CONNECTIONS", 1, 1_000_000)?,
             },
             hold_sweep: values.number("HOLD_SWEEP_SECS", 1, 86_400).map(Duration::from_secs)?,
             key_expiry: values

@@ -179,6 +179,28 @@ async fn a_stream_waits_for_its_user_s_share_and_not_for_that_of_others() {
     stop(service).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_whose_changes_wait_for_sessions_leaves_connections_to_others() {
+    let service = Arc::new(TestService::start_with(&[("MAX_CONNECTIONS", "16")]).await);
+    let other = service.user_with(10).await;
+    let lock = lock_row(&service, 1).await;
+    let of = |user: i64| {
+        (Method::PATCH, "/approach/self/balance", json!({ "userId": user, "amount": -1 }))
+    };
+    let mut sent: Vec<_> = (0..20).map(|_| send(&service, of(1))).collect();
+    until("eight are refused", async || sent.iter().filter(|task| task.is_finished()).count() >= 8)
+        .await;
+    assert_eq!(send(&service, of(other)).await.unwrap(), 200);
+    let refused: Vec<_> = sent.extract_if(.., |task| task.is_finished()).collect();
+    lock.rollback().await.unwrap();
+    for answered in sent {
+        assert_eq!(answered.await.unwrap(), 200);
+    }
+    assert_eq!(refused.len(), 8);
+    assert_eq!(service.balance_of(1).await, 10_000 - 12);
+    stop(service).await;
+}
+
 async fn read_to_end(mut stream: TcpStream) -> String {
     let mut received = String::new();
     let reading = stream.read_to_string(&mut received);

@@ -224,7 +224,11 @@ async fn a_client_that_hangs_up_keeps_its_place_until_its_request_has_ended() {
         assert!(answer(&mut new).await.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
     }
     lock.rollback().await.unwrap();
-    until("its request has ended", async || service.balance_of(1).await == 9_998).await;
-    let _new = newcomer(address).await;
+    until("its place is free", async || {
+        let mut new = connect(address, ALIVE).await;
+        answer(&mut new).await.starts_with("HTTP/1.1 200 OK\r\n")
+    })
+    .await;
+    assert_eq!(service.balance_of(1).await, 9_998);
     service.stop().await;
 }
