@@ -3,7 +3,8 @@
 /// A burst of so many requests of one user finds a place for each of them, where the queue has as many.
 const BURST: usize = 10_000;
 
-/// How many of a queue's places one user may have: three quarters, and never less than [`BURST`].
+/// How many of a queue's places one user may have: three quarters, and never less than 10,000 where there
+/// are more.
 pub fn share_of(places: usize) -> usize {
     let three_quarters = (places - places / 4).max(1);
     if places > BURST { three_quarters.max(BURST) } else { three_quarters }
