@@ -117,8 +117,16 @@ impl Shares {
 
     /// Gives one place of each back.
     pub(crate) fn give_back(&self, all: impl IntoIterator<Item = Holders>) {
+        let mut all = all.into_iter().peekable();
         let mut taken = self.lock();
-        all.into_iter().for_each(|holders| free(&mut taken, holders, 1));
+        while let Some(holders) = all.next() {
+            // A batch of a hot account is one long run.
+            let mut count = 1;
+            while all.next_if_eq(&holders).is_some() {
+                count += 1;
+            }
+            free(&mut taken, holders, count);
+        }
         drop(taken);
         self.freed.notify_waiters();
     }
