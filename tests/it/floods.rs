@@ -125,7 +125,7 @@ async fn a_user_fills_three_quarters_of_a_lane_and_others_find_the_rest() {
     let mut waiting = held.flood(CHANGES, times(20, || change(1)), 12, 12).await;
     waiting.extend(held.flood(CHANGES, times(5, || change(2)), 4, 16).await);
     let metrics = Metrics::scrape(&held.service).await;
-    let name = "plimsoll_changes_total{approach=\"batched\",end=\"not_applied\"}";
+    let name = "plimsoll_changes_total{approach=\"batched\",outcome=\"not_applied\"}";
     assert_eq!(metrics.value(name), (8 + 1).to_string());
     let service = held.end(waiting).await;
     assert_eq!(service.balance_of(1).await, 10_000 - 13);

@@ -179,8 +179,12 @@ async fn where_all_places_are_busy_a_newcomer_is_refused_at_once() {
     }
     lock.rollback().await.unwrap();
     assert!(answer(&mut busy).await.ends_with(&balance_body(9_998)));
-    // It is idle now, so it makes room.
-    let _new = newcomer(address).await;
+    // It is idle now, so it makes room; all were busy a moment ago, so this is not looked at at once.
+    until("it makes room", async || {
+        let mut new = connect(address, ALIVE).await;
+        answer(&mut new).await.starts_with("HTTP/1.1 200 OK\r\n")
+    })
+    .await;
     assert_closed(&mut busy).await;
     service.stop().await;
 }
