@@ -14,8 +14,9 @@ use plimsoll::config::{Config, HttpLimits};
 use plimsoll::http::body::{amount, members, read_json, whole_number};
 use plimsoll::http::error::HttpError;
 use plimsoll::http::leaving::Leaving;
+use plimsoll::http::listener::Bound;
 use plimsoll::http::response::json;
-use plimsoll::http::server::{Bound, Workers};
+use plimsoll::http::server::Workers;
 
 const BODY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -26,7 +27,7 @@ async fn main() -> io::Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let listener = Bound::to(config.listen)?.listen()?;
     eprintln!("listening on http://{}", listener.local_addr()?);
-    let workers = Workers::start(config.workers, limits, Leaving::default(), |_| async {
+    let workers = Workers::start("http", config.workers, limits, Leaving::default(), |_| async {
         let router = Router::new().route("/approach/echo/balance", patch(echo));
         Ok::<_, io::Error>((router, std::future::ready(())))
     });

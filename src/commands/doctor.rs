@@ -8,7 +8,7 @@ use tokio::time::{Duration, timeout};
 
 use super::database::{on_database, require_cluster};
 use super::error::CommandError;
-use super::verify::Format;
+use super::printing::{Format, print};
 use crate::config::Config;
 use crate::doctor::{self, Report, Status, Subject};
 use crate::store::session::Connector;
@@ -30,7 +30,8 @@ pub async fn doctor(
     require_cluster(&config.database)?;
     let examining = on_database(config, async |options| examine(config, options, instances).await);
     let report = examining.await?;
-    print(&report, format, to).map_err(CommandError::Output)?;
+    let document = serde_json::json!({ "verdict": report.status(), "findings": report.findings });
+    print(&report, &document, format, to).map_err(CommandError::Output)?;
     Ok(report.status() < Status::Fail)
 }
 
@@ -50,19 +51,4 @@ async fn examine(
     // The report is complete, so a failure to close the connection does not matter.
     let _ = connection.close().await;
     Ok(report)
-}
-
-fn print(report: &Report, format: Format, to: &mut impl Write) -> io::Result<()> {
-    match format {
-        Format::Text => write!(to, "{report}")?,
-        Format::Json => {
-            let document = serde_json::json!({
-                "verdict": report.status(),
-                "findings": report.findings,
-            });
-            serde_json::to_writer_pretty(&mut *to, &document)?;
-            writeln!(to)?;
-        }
-    }
-    to.flush()
 }

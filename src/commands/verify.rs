@@ -8,17 +8,9 @@ use tokio::time::timeout;
 
 use super::database::{on_database, require_cluster};
 use super::error::CommandError;
+use super::printing::{Format, print};
 use crate::config::Config;
 use crate::verify::{self, Report};
-
-/// How the report is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Lines for people.
-    Text,
-    /// One JSON document for programs.
-    Json,
-}
 
 /// Checks all invariants, prints the report, and returns whether all of them hold.
 ///
@@ -32,7 +24,7 @@ pub async fn verify(
     // A check must not create a database.
     require_cluster(&config.database)?;
     let report = on_database(config, async |options| check(options, config).await).await?;
-    print(&report, format, to).map_err(CommandError::Output)?;
+    print(&report, &report, format, to).map_err(CommandError::Output)?;
     Ok(report.is_clean())
 }
 
@@ -50,15 +42,4 @@ async fn check(options: PgConnectOptions, config: &Config) -> Result<Report, Com
     // The report is complete, so a failure to close the connection does not matter.
     let _ = connection.close().await;
     Ok(report)
-}
-
-fn print(report: &Report, format: Format, to: &mut impl Write) -> io::Result<()> {
-    match format {
-        Format::Text => write!(to, "{report}")?,
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut *to, report)?;
-            writeln!(to)?;
-        }
-    }
-    to.flush()
 }

@@ -6,6 +6,7 @@
 //!
 //! Imports point one way: routes → handlers → [`openapi`] → [`error`] → [`wire`].
 
+mod accepting;
 mod app;
 pub mod auth;
 pub mod balance_at;
@@ -23,6 +24,7 @@ pub mod holds;
 mod host;
 pub mod key;
 pub mod leaving;
+pub mod listener;
 pub mod metrics;
 pub mod observe;
 pub mod openapi;

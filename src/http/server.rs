@@ -6,45 +6,22 @@
 //! port with another process, where this server reports an error.
 
 use std::io;
-use std::iter::Cycle;
-use std::net::SocketAddr;
-use std::pin::pin;
-use std::slice;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::rustls::ServerConfig;
 use tracing::{error, warn};
 
+use super::accepting::{Accepted, Dispatch};
 use super::connection::{Serving, serve, serve_tls};
 use super::leaving::Leaving;
+use super::listener::{Listener, refuse_new};
 use super::observe::Front;
-use super::places::{Place, Places};
-use super::refuser::Refuser;
-use super::tls::Tls;
 use crate::config::HttpLimits;
-
-/// The connections that the kernel queues until they are accepted. With tokio's default of 128,
-/// 10,000 clients that connect at once would wait a second or more for SYN retries. The kernel caps
-/// it at `somaxconn`.
-const BACKLOG: i32 = 16_384;
-
-/// What the kernel stores for a client that does not take it, in bytes. Otherwise the buffers of a
-/// stream grow to megabytes, and the service sees such a client go on only when it has taken a third of
-/// them.
-#[cfg(target_os = "linux")]
-const UNSENT_MAX: u32 = 128 * 1024;
-
-/// The pause after a failed accept that closing other connections would not help.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a client may take to complete its connection, whose first packet came before the listener
 /// was about to close. One round trip.
@@ -55,73 +32,6 @@ const SHUTDOWN_SLACK: Duration = Duration::from_secs(1);
 
 /// The connections that are queued for one worker. Accepting waits while its queue is full.
 const INBOX: usize = 256;
-
-/// An address that is taken, but refuses connections until [`listen`](Self::listen).
-///
-/// A start may wait for the database for long. A client that is refused meanwhile knows that nothing was
-/// applied, and a load balancer sends its request to another instance by itself. It would do neither if
-/// the kernel queued the connection, nor, by default, if the service answered 503. A probe of whether
-/// the process is alive fails until the start is complete; `startupProbe` is what Kubernetes has for that.
-pub struct Bound(Socket);
-
-impl Bound {
-    /// Binds. An address that another process listens on is an error, never shared.
-    ///
-    /// # Errors
-    /// As the system says.
-    pub fn to(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A restart can bind while connections of the last run are still in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        // Connections inherit it.
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
-        socket.bind(&address.into())?;
-        Ok(Self(socket))
-    }
-
-    /// Accepts connections from now on.
-    ///
-    /// # Errors
-    /// As the system says. Another process may have bound the same address, and listened first.
-    pub fn listen(self) -> io::Result<TcpListener> {
-        self.0.listen(BACKLOG)?;
-        TcpListener::from_std(self.0.into())
-    }
-}
-
-/// Where connections come from.
-pub struct Listener {
-    listener: TcpListener,
-    /// Without it, connections speak plain HTTP.
-    tls: Option<Tls>,
-}
-
-impl Listener {
-    /// With the certificate of TLS connections, if there is one.
-    pub fn new(listener: TcpListener, tls: Option<Tls>) -> Self {
-        Self { listener, tls }
-    }
-
-    /// The address. Where port 0 was asked for, this is the port that was chosen.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-impl From<TcpListener> for Listener {
-    fn from(listener: TcpListener) -> Self {
-        Self::new(listener, None)
-    }
-}
-
-/// A connection that waits for its worker, with its place.
-struct Accepted {
-    stream: std::net::TcpStream,
-    tls: Option<Arc<ServerConfig>>,
-    place: Place,
-}
 
 /// The threads that serve connections, each with its own runtime.
 pub struct Workers {
@@ -134,32 +44,12 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` threads. Each calls `make` with its number, on its own runtime, and gets the
-    /// routes and a future that closes their resources at shutdown.
+    /// Starts `count` threads with this name. Each calls `make` with its number, on its own runtime, and
+    /// gets the routes and a future that closes their resources at shutdown.
     ///
     /// # Errors
     /// The first error of any `make`. The other threads then end.
     pub async fn start<M, F, R, C, E>(
-        count: u32,
-        limits: HttpLimits,
-        leaving: Leaving,
-        make: M,
-    ) -> Result<Self, E>
-    where
-        M: Fn(u32) -> F + Clone + Send + 'static,
-        F: Future<Output = Result<(R, C), E>>,
-        R: Into<Front>,
-        C: Future<Output = ()>,
-        E: From<io::Error> + Send + 'static,
-    {
-        Self::start_named("http", count, limits, leaving, make).await
-    }
-
-    /// As [`Self::start`], with another name for the threads.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub async fn start_named<M, F, R, C, E>(
         name: &str,
         count: u32,
         limits: HttpLimits,
@@ -202,18 +92,13 @@ impl Workers {
         stop: impl Future<Output = ()>,
     ) {
         let listener = listener.into();
-        let mut dispatch = Dispatch {
-            listener: &listener,
-            places: Places::new(limits.connections),
-            refuser: Refuser::default(),
-            inboxes: self.inboxes.iter().cycle(),
-        };
+        let mut dispatch = Dispatch::new(&listener, &self.inboxes, limits.connections);
         dispatch.until(stop).await;
         refuse_new(&listener.listener);
         let finish_handshakes = sleep(HANDSHAKE_MAX.min(limits.stop_delay));
         let rest = async {
             dispatch.until(finish_handshakes).await;
-            dispatch.until(std::future::ready(())).await;
+            dispatch.rest().await;
         };
         if timeout(limits.drain, rest).await.is_err() {
             warn!("not every new connection found a place in time");
@@ -235,99 +120,6 @@ impl Workers {
             Err(_) => error!("a worker did not end in time"),
         }
     }
-}
-
-/// Sends each connection to the next worker in turn.
-struct Dispatch<'a> {
-    listener: &'a Listener,
-    places: Places,
-    refuser: Refuser,
-    inboxes: Cycle<slice::Iter<'a, mpsc::Sender<Accepted>>>,
-}
-
-impl Dispatch<'_> {
-    /// Accepts connections until `stop` resolves and no more connection waits. A connection that was
-    /// accepted is never dropped.
-    async fn until(&mut self, stop: impl Future<Output = ()>) {
-        let Listener { listener, tls } = self.listener;
-        let mut stop = pin!(stop);
-        loop {
-            // In this order, so that no connection is closed before another one has come.
-            let stream = tokio::select! {
-                biased;
-                stream = accept(listener, &mut self.places) => stream,
-                () = &mut stop => return,
-            };
-            let Some(place) = self.places.take().await else {
-                self.refuser.refuse(stream, tls.is_some());
-                continue;
-            };
-            let Some(inbox) = self.inboxes.next() else { return };
-            match stream.into_std() {
-                // A worker that panicked has lost its connections and gets no more.
-                Ok(stream) => {
-                    let tls = tls.as_ref().map(Tls::current);
-                    drop(inbox.send(Accepted { stream, tls, place }).await);
-                }
-                Err(error) => warn!(%error, "cannot hand a connection over"),
-            }
-        }
-    }
-}
-
-/// Makes the kernel drop the first packet of each new connection, while those that it has answered are
-/// still accepted. Closing the listener resets every connection that waits to be accepted, although its
-/// client may have sent a request. A client whose first packet was dropped repeats it after a second, and
-/// is then refused, or reaches the next service on this port.
-#[cfg(target_os = "linux")]
-fn refuse_new(listener: &TcpListener) {
-    use socket2::{SockFilter, SockRef};
-    // Classic BPF (linux/bpf_common.h), applied from the TCP header on. Byte 13 has the flags.
-    const LOAD_BYTE: u16 = 0x30;
-    const JUMP_IF_ANY_BIT: u16 = 0x45;
-    const RETURN: u16 = 0x06;
-    const SYN: u32 = 0x02;
-    let program = [
-        SockFilter::new(LOAD_BYTE, 0, 0, 13),
-        SockFilter::new(JUMP_IF_ANY_BIT, 0, 1, SYN),
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ];
-    if let Err(error) = SockRef::from(listener).attach_filter(&program) {
-        warn!(%error, "cannot refuse new connections in order");
-    }
-}
-
-/// Elsewhere a connection that is made at the last moment may be reset.
-#[cfg(not(target_os = "linux"))]
-fn refuse_new(_: &TcpListener) {}
-
-async fn accept(listener: &TcpListener, places: &mut Places) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) if is_about_one_connection(&error) => {}
-            Err(error) => {
-                if places.may_warn() {
-                    warn!(%error, "cannot accept connections");
-                }
-                if !lacks_what_connections_hold(&error) || !places.make_room().await {
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-}
-
-/// Above all, file descriptors.
-fn lacks_what_connections_hold(error: &io::Error) -> bool {
-    let number = Errno::from_io_error(error);
-    matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
-}
-
-/// The client went away between its handshake and our accept.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
 /// Tells the workers and [`Workers::serve`] how far the shutdown is.

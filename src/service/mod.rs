@@ -1,71 +1,41 @@
 //! Assembles the service from database, approaches and HTTP, for `main` and for the tests.
 
-use std::io;
+mod entrance;
+mod error;
+mod threads;
+
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use thiserror::Error;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 use tracing::info;
 
-use crate::approach::registry::{ApproachOptions, Approaches, Shared};
-use crate::cluster::{ClusterError, PrivateCluster, SERVICE_DATABASE};
-use crate::config::{Config, ConfigError, DatabaseChoice, HttpLimits};
+use crate::approach::registry::{ApproachOptions, Shared};
+use crate::cluster::{PrivateCluster, SERVICE_DATABASE};
+use crate::config::{Config, DatabaseChoice};
+use crate::http::Internal;
 use crate::http::credentials::Credentials;
 use crate::http::leaving::Leaving;
+use crate::http::listener::Listener;
 use crate::http::observe::{ObserverParts, failure_log::FailureLog};
-use crate::http::server::{Bound, Listener, Workers};
-use crate::http::{self, App, Internal, MetricsText, Parts};
-use crate::metrics::Snapshot;
-use crate::metrics::sessions::PoolUse;
-use crate::operations::{OperationLane, OperationOptions, Operations};
+use crate::operations::{OperationLane, OperationOptions};
 use crate::store::hosts::Hosts;
 use crate::store::readiness::Readiness;
-use crate::store::schema::{self, StoreError};
+use crate::store::schema;
 use crate::store::session::Connector;
-use crate::store::{Store, hold_expiry, key_expiry, sizes};
+use crate::store::{hold_expiry, key_expiry, sizes};
+use entrance::{Door, Entrance, Serving};
+use threads::{Outside, Stores, metrics_text, start_internal, start_workers};
 
-/// The connections of the internal address: a few scrapers, health checks and browsers. They take no
-/// place of the public address, so a flood there keeps none of them out.
-const INTERNAL_CONNECTIONS: usize = 32;
+pub use error::StartError;
 
 /// How often the private PostgreSQL is checked.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(200);
 
 /// How long shutdown waits for database work that no client awaits any more.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
-
-/// Why the service did not start. One line each.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// A file with tokens or a certificate is not usable.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The private PostgreSQL did not start.
-    #[error("DATABASE_URL is not set, and the private PostgreSQL cannot be used: {0}")]
-    Cluster(#[from] ClusterError),
-    /// The database is not usable.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A thread or its runtime could not be created.
-    #[error("cannot start a worker: {0}")]
-    Worker(#[from] io::Error),
-    /// It was told to stop before it was ready.
-    #[error("stopped before the start was complete")]
-    Stopped,
-    /// The service cannot listen on its address.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address from the configuration.
-        address: SocketAddr,
-        /// The error of the system.
-        source: io::Error,
-    },
-}
 
 /// A running service.
 pub struct Service {
@@ -232,166 +202,10 @@ impl Service {
     }
 }
 
-/// Where callers come in, before anything is served.
-struct Entrance {
-    credentials: Credentials,
-    public: Door,
-    internal: Option<Door>,
-}
-
-/// An address that is taken and not yet listened on.
-struct Door {
-    address: SocketAddr,
-    bound: Bound,
-}
-
-impl Door {
-    fn bind(address: SocketAddr) -> Result<Self, StartError> {
-        let bound = Bound::to(address).map_err(|source| StartError::Listen { address, source })?;
-        Ok(Self { address, bound })
-    }
-
-    fn open(self) -> Result<TcpListener, StartError> {
-        let Self { address, bound } = self;
-        bound.listen().map_err(|source| StartError::Listen { address, source })
-    }
-}
-
-/// An address that is served.
-struct Serving {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Serving {
-    fn start(workers: Workers, listener: Listener, limits: HttpLimits) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(workers.serve(listener, limits, async {
-            // An error means that the service was dropped, which stops it as well.
-            let _ = stopped.await;
-        }));
-        Ok(Self { address, stop, task })
-    }
-
-    /// Answers the requests in flight.
-    async fn stop(self) {
-        let _ = self.stop.send(());
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the accept loop panicked");
-        }
-    }
-}
-
-/// What the threads that serve HTTP have in common, beside the database.
-#[derive(Clone)]
-struct Outside {
-    credentials: Credentials,
-    about: Internal,
-    observers: ObserverParts,
-    leaving: Leaving,
-}
-
-/// The sessions of all threads.
-type Stores = Arc<Mutex<Vec<Store>>>;
-
-/// Serves the internal address, on a thread of its own.
-async fn start_internal(
-    listener: TcpListener,
-    limits: HttpLimits,
-    outside: &Outside,
-) -> Result<Serving, StartError> {
-    let limits = HttpLimits { connections: INTERNAL_CONNECTIONS, ..limits };
-    let Outside { credentials, about, observers, leaving } = outside.clone();
-    let workers = Workers::start_named("internal", 1, limits, leaving, move |_| {
-        let router = http::internal_router(about.clone(), credentials.tokens());
-        let front = http::front(router, &observers);
-        async { Ok::<_, StartError>((front, std::future::ready(()))) }
-    });
-    Ok(Serving::start(workers.await?, listener.into(), limits)?)
-}
-
-fn metrics_text(shared: &Shared, operations: &OperationLane, stores: &Stores) -> MetricsText {
-    let (shared, operations) = (shared.clone(), operations.clone());
-    let stores = Arc::clone(stores);
-    Arc::new(move || {
-        let (changes, operations) = (shared.queued(), operations.queued());
-        shared.metrics().text(&Snapshot { changes, operations, pools: used(&stores) })
-    })
-}
-
 fn start_operations(config: &Config, connector: &Connector, shared: &Shared) -> OperationLane {
     let ApproachOptions { lane_queue, key_wait, .. } = config.approaches;
     let options = OperationOptions { queue_max: lane_queue, key_wait };
     OperationLane::start(connector, &options, shared.keys(), shared.metrics())
-}
-
-/// Starts the threads that serve HTTP. The first threads are the homes of the database sessions
-/// (see [`Store`]); any further threads share the sessions of these homes, round robin.
-async fn start_workers(
-    config: &Config,
-    (connector, shared, operations, stores): (&Connector, &Shared, &OperationLane, &Stores),
-    outside: &Outside,
-) -> Result<Workers, StartError> {
-    let (count, pool, http) = (config.workers, config.pool, config.http);
-    let homes = pool.homes(count);
-    let (connector, shared, stores) = (connector.clone(), shared.clone(), Arc::clone(stores));
-    let (operations, outside) = (operations.clone(), outside.clone());
-    let has_internal = config.internal.is_some();
-    Workers::start(count, http, outside.leaving.clone(), move |number| {
-        let (connector, stores) = (connector.clone(), Arc::clone(&stores));
-        let (shared, operations) = (shared.clone(), operations.clone());
-        let Outside { about, credentials, observers, .. } = outside.clone();
-        let Internal { metrics, readiness, leaving } = about;
-        let tokens = credentials.tokens().clone();
-        async move {
-            let known = {
-                let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
-                stores.get(usize::try_from(number % homes).unwrap_or(0)).cloned()
-            };
-            let store = match known {
-                Some(store) => store,
-                None => {
-                    let opening =
-                        Store::open(&connector, pool.of_home(number, homes), shared.metrics());
-                    let store = opening.await.map_err(StoreError::Connect)?;
-                    stores.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
-                    store
-                }
-            };
-            let approaches = Approaches::new(&store, &shared);
-            let parts = Parts {
-                approaches,
-                operations: Operations::new(&operations),
-                metrics,
-                store: store.clone(),
-                readiness,
-                leaving,
-                tokens,
-                room: http::room::Room::default(),
-                body_limit: http.body,
-                idle_limit: http.idle,
-            };
-            let app = App::new(parts);
-            let router = if has_internal { http::public_router(app) } else { http::router(app) };
-            Ok::<_, StartError>((http::front(router, &observers), async move {
-                if number < homes {
-                    store.close(CLOSE_MAX).await;
-                }
-            }))
-        }
-    })
-    .await
-}
-
-/// How much of the sessions of all threads is used at the moment.
-fn used(stores: &Mutex<Vec<Store>>) -> [PoolUse; 2] {
-    let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
-    let none = [PoolUse::default(); 2];
-    stores.iter().map(Store::used).fold(none, |[changes, reads], [more_changes, more_reads]| {
-        [changes + more_changes, reads + more_reads]
-    })
 }
 
 /// Restarts the private PostgreSQL when it dies: nothing else would. No effect once it is stopped.
