@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
-import shutil
 import signal
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hot import processes
-from hot.processes import Failed, Process
+from hot import nginx, processes
 
 from .check import Check, by_status
 from .clients import connect, exchange
@@ -29,23 +26,6 @@ PAUSES_SECONDS = (0, 0, 0, 0.02, 0.1)
 # The first packet of a connection that comes too late is dropped.
 CONNECT_SECONDS_MAX = 0.5
 STOP_SECONDS_MAX = 30
-
-NGINX = """
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx-errors.log;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/nginx-bodies;
-    proxy_temp_path {folder}/nginx-proxy;
-    fastcgi_temp_path {folder}/nginx-fastcgi;
-    uwsgi_temp_path {folder}/nginx-uwsgi;
-    scgi_temp_path {folder}/nginx-scgi;
-    include {site};
-}}
-"""
 
 
 @dataclass
@@ -127,7 +107,7 @@ async def rolling_restarts(stage: Stage) -> list[Check]:
         stage.start_service(PORT=str(ports[0])),
         stage.launch("service-1.log", PORT=str(ports[1])),
     ]
-    front = nginx(stage, ports)
+    front = behind_nginx(stage, ports)
     stop, keyed, plain = asyncio.Event(), Seen(), Seen()
     keys = map("rolling-{}".format, itertools.count())
     clients = [
@@ -191,23 +171,12 @@ def journal_entries(stage: Stage) -> int:
     return int(stage.postgres.sql("SELECT sum(version) - count(*) FROM users")[0])
 
 
-def nginx(stage: Stage, ports: list[int]) -> int:
+def behind_nginx(stage: Stage, ports: list[int]) -> int:
     """Starts nginx in front of these ports. Returns its own."""
-    program = shutil.which("nginx", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
-    if not program:
-        raise Failed("nginx is not installed: scripts/setup nginx")
     root = Path(__file__).resolve().parents[2]
     site = (root / "deploy/nginx/plimsoll.conf").read_text()
     front = processes.free_port()
     for default, port in ((3000, front), (3001, ports[0]), (3002, ports[1])):
         site = site.replace(f"127.0.0.1:{default}", f"127.0.0.1:{port}")
-    (stage.folder / "site.conf").write_text(site)
-    configuration = stage.folder / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=stage.folder, site=stage.folder / "site.conf"))
-    command = [program, "-p", stage.folder, "-e", stage.folder / "nginx-errors.log"]
-    log = stage.folder / "nginx.log"
-    process: Process = processes.start(
-        stage.stack, "nginx", [*command, "-c", configuration], log, processes.bare_environment()
-    )
-    process.wait_until(lambda: processes.accepts(front), seconds=10)
+    nginx.start(stage.stack, stage.folder, front, site, workers="1")
     return front

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import tempfile
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
-from . import pgbench, processes
+from . import nginx, pgbench, processes
 from .postgres import Postgres
 from .processes import Failed, Process, Violated
 
@@ -24,20 +23,7 @@ USERS = 100_000
 # Lasts for any run, and is far below the limit of 64 bits.
 RICH = 10**15
 
-NGINX = """
-daemon off;
-worker_processes auto;
-worker_rlimit_nofile {files};
-pid {folder}/nginx.pid;
-error_log {folder}/nginx-errors.log;
-events {{ worker_connections 16384; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/nginx-bodies;
-    proxy_temp_path {folder}/nginx-proxy;
-    fastcgi_temp_path {folder}/nginx-fastcgi;
-    uwsgi_temp_path {folder}/nginx-uwsgi;
-    scgi_temp_path {folder}/nginx-scgi;
+CONSTANT = """
     keepalive_timeout 1h;
     keepalive_requests 1000000000;
     tcp_nodelay on;
@@ -46,7 +32,6 @@ http {{
         listen 127.0.0.1:{port} reuseport backlog=16384;
         location / {{ return 200 '{{"balance":9998}}'; }}
     }}
-}}
 """
 
 
@@ -88,18 +73,8 @@ class Arena:
     @cached_property
     def nginx(self) -> str:
         """The address of nginx, which answers everything with a constant."""
-        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-        program = shutil.which("nginx", path=path)
-        if not program:
-            raise Failed("nginx is not installed: scripts/setup nginx")
         port = processes.free_port()
-        configuration = self.folder / "nginx.conf"
-        configuration.write_text(NGINX.format(folder=self.folder, port=port, files=20_000))
-        errors = self.folder / "nginx-errors.log"
-        command = [program, "-p", self.folder, "-e", errors, "-c", configuration]
-        log = self.folder / "nginx.log"
-        process = processes.start(self._stack, "nginx", command, log, processes.bare_environment())
-        process.wait_until(lambda: processes.accepts(port), seconds=10)
+        nginx.start(self._stack, self.folder, port, CONSTANT.format(port=port))
         return f"http://127.0.0.1:{port}"
 
     @cached_property

@@ -27,15 +27,12 @@ use crate::store::schema;
 use crate::store::session::Connector;
 use crate::store::{hold_expiry, key_expiry, sizes};
 use entrance::{Door, Entrance, Serving};
-use threads::{Outside, Stores, metrics_text, start_internal, start_workers};
+use threads::{CLOSE_MAX, Outside, Stores, metrics_text, start_internal, start_workers};
 
 pub use error::StartError;
 
 /// How often the private PostgreSQL is checked.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(200);
-
-/// How long shutdown waits for database work that no client awaits any more.
-const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// A running service.
 pub struct Service {
@@ -119,7 +116,6 @@ impl Service {
         };
         let outside = Outside {
             observers: ObserverParts { metrics: Arc::clone(shared.metrics()), log: log.clone() },
-            leaving: about.leaving.clone(),
             about,
             credentials,
         };
@@ -129,7 +125,7 @@ impl Service {
             Some(door) => Some(start_internal(door.open()?, config.http, &outside).await?),
             None => None,
         };
-        let Outside { credentials, leaving, .. } = outside;
+        let Outside { credentials, about: Internal { leaving, .. }, .. } = outside;
         let public = public.open()?;
         let supervisor = cluster.clone().map(|cluster| tokio::spawn(supervise(cluster)));
         let database = shared.metrics().database().clone();

@@ -10,7 +10,6 @@ use super::error::StartError;
 use crate::approach::registry::{Approaches, Shared};
 use crate::config::{Config, HttpLimits};
 use crate::http::credentials::Credentials;
-use crate::http::leaving::Leaving;
 use crate::http::observe::ObserverParts;
 use crate::http::server::Workers;
 use crate::http::{self, App, Internal, MetricsText, Parts};
@@ -21,8 +20,8 @@ use crate::store::Store;
 use crate::store::schema::StoreError;
 use crate::store::session::Connector;
 
-/// How long a thread waits at shutdown for database work that no client awaits any more.
-const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// How long shutdown waits for database work that no client awaits any more.
+pub(super) const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// The connections of the internal address: a few scrapers, health checks and browsers. They take no
 /// place of the public address, so a flood there keeps none of them out.
@@ -34,7 +33,6 @@ pub(super) struct Outside {
     pub(super) credentials: Credentials,
     pub(super) about: Internal,
     pub(super) observers: ObserverParts,
-    pub(super) leaving: Leaving,
 }
 
 /// The sessions of all threads.
@@ -47,8 +45,8 @@ pub(super) async fn start_internal(
     outside: &Outside,
 ) -> Result<Serving, StartError> {
     let limits = HttpLimits { connections: INTERNAL_CONNECTIONS, ..limits };
-    let Outside { credentials, about, observers, leaving } = outside.clone();
-    let workers = Workers::start("internal", 1, limits, leaving, move |_| {
+    let Outside { credentials, about, observers } = outside.clone();
+    let workers = Workers::start("internal", 1, limits, about.leaving.clone(), move |_| {
         let router = http::internal_router(about.clone(), credentials.tokens());
         let front = http::front(router, &observers);
         async { Ok::<_, StartError>((front, std::future::ready(()))) }
@@ -81,10 +79,10 @@ pub(super) async fn start_workers(
     let (connector, shared, stores) = (connector.clone(), shared.clone(), Arc::clone(stores));
     let (operations, outside) = (operations.clone(), outside.clone());
     let has_internal = config.internal.is_some();
-    Workers::start("http", count, http, outside.leaving.clone(), move |number| {
+    Workers::start("http", count, http, outside.about.leaving.clone(), move |number| {
         let (connector, stores) = (connector.clone(), Arc::clone(&stores));
         let (shared, operations) = (shared.clone(), operations.clone());
-        let Outside { about, credentials, observers, .. } = outside.clone();
+        let Outside { about, credentials, observers } = outside.clone();
         let Internal { metrics, readiness, leaving } = about;
         let tokens = credentials.tokens().clone();
         async move {
