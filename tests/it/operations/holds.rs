@@ -153,7 +153,8 @@ async fn of_all_who_resolve_a_hold_at_once_one_wins_and_the_others_learn_how_it_
                         let_expire(&service, user, hold).await;
                         (0, String::new())
                     }
-                    _ => service.change("batched", user, -1_000).await,
+                    // Looks at the holds, and is not affordable even with the money of this one.
+                    _ => service.change("batched", user, -1_001).await,
                 }
             });
         }
