@@ -54,6 +54,20 @@ simulate: ## Run a million simulated histories of a lane (RUNS=… or SECONDS=�
 	@SIMULATE_RUNS=$(or $(RUNS),$(if $(SECONDS),,1000000)) SIMULATE_SECONDS=$(SECONDS) \
 		SIMULATE_SEED=$(SEED) cargo test --release --locked --lib simulation -- --nocapture
 
+.PHONY: faults
+faults: ## Break everything around two instances for 9 minutes, and check every answer (ARGS=--help)
+	@scripts/setup faults
+	@cargo build --release --locked --bins
+	@exec cargo run --release --locked --bin concurrency-tester -- faults --minutes 7 $(ARGS)
+
+MINUTES ?= 30
+
+.PHONY: faults-full
+faults-full: ## The same for half an hour (MINUTES=… for another time)
+	@scripts/setup faults
+	@cargo build --release --locked --bins
+	@exec cargo run --release --locked --bin concurrency-tester -- faults --minutes $(MINUTES) $(ARGS)
+
 .PHONY: fuzz-api
 fuzz-api: ## Send 10,000 generated requests to a service of its own (ARGS=… go to schemathesis)
 	@scripts/setup venv
@@ -64,12 +78,14 @@ deny: ## Check the licences and the sources of all dependencies
 	@scripts/deny
 
 .PHONY: check
-check: ## Check everything that a change must pass: format, lints, documentation, dependencies, tests
+check: ## Check everything that a change must pass: format, lints, documentation, dependencies, faults, tests
 	@scripts/setup
 	@scripts/deny --if-possible
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	cargo test --locked --no-run
+	"$${CARGO_TARGET_DIR:-target}/debug/concurrency-tester" faults --quick
 	cargo test --locked
 
 .PHONY: setup

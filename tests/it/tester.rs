@@ -2,6 +2,7 @@
 //! way.
 
 mod database;
+mod faults;
 mod faulty_service;
 mod ledger;
 mod not_run;
@@ -9,6 +10,7 @@ mod operations;
 mod output;
 mod running;
 mod verdicts;
+mod witness;
 
 use faulty_service::{Behaviour, FaultyService};
 use running::{Tester, TesterOutput};

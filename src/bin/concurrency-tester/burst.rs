@@ -21,6 +21,7 @@ use crate::plan::Plan;
 use crate::progress::Phase;
 use crate::reply::Reply;
 use crate::run_error::RunError;
+use crate::witness::record::Window;
 use opening::Opening;
 use share::{Share, Timed};
 
@@ -52,6 +53,8 @@ pub(crate) trait Requests: Send + Sync {
 pub(crate) struct Burst {
     /// One for each request, in order of their numbers.
     pub(crate) replies: Vec<Reply>,
+    /// When each of them began and ended.
+    pub(crate) windows: Vec<Window>,
     /// In microseconds, of the requests with a whole answer. The first request of a connection is
     /// measured from the release, each later one from its own sending.
     pub(crate) latency_us: Histogram<u64>,
@@ -94,6 +97,7 @@ pub(crate) async fn fire(
     phase.finish(took);
     Ok(Burst {
         latency_us: latencies(&timed),
+        windows: timed.iter().map(|timed| timed.window(released)).collect(),
         replies: timed.into_iter().map(|timed| timed.reply).collect(),
         took,
         connecting_took,

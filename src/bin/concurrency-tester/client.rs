@@ -1,31 +1,30 @@
-//! Opens HTTP/1.1 connections to the service and sends requests over them.
+//! Opens HTTP/1.1 connections to the service, and builds the requests that are sent over them.
+
+mod connection;
 
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
+use http_body_util::Full;
+use hyper::body::{Body, Bytes};
+use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::reply::Reply;
+pub(crate) use connection::Connection;
+
+use crate::contract::request::Sent;
 use crate::run_error::RunError;
 use crate::target::Target;
 
 /// Room for the head of an answer, and for reading its body piece by piece. Every idle connection
 /// holds such a buffer: 10,000 of them and the service must fit into memory together.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
-
-/// No answer of a burst is longer if it is correct. Longer bodies are wrong and are truncated to this
-/// length: 10,000 of them must fit into memory.
-const BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// Limits one attempt to connect. A lost SYN is sent for the second time after 3 s, so the limit is
 /// longer. An address that drops packets must not block forever.
@@ -86,8 +85,11 @@ impl Client {
     ///
     /// # Errors
     /// The system's error from connecting.
-    pub(crate) async fn open(&self) -> io::Result<Connection> {
-        let stream = connect(self.address).await?;
+    pub(crate) async fn open<B>(&self) -> io::Result<Connection<B>>
+    where
+        B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'static,
+    {
+        let stream = self.connect().await?;
         let (mut sender, driver) = http1::Builder::new()
             .read_buf_exact_size(Some(READ_BUFFER_BYTES))
             .handshake(TokioIo::new(stream))
@@ -98,8 +100,13 @@ impl Client {
             let _ = driver.await;
         });
         let ready = sender.ready().await;
-        let connection = Connection { sender, driver };
+        let connection = Connection { sender, driver, retry_after: None };
         ready.map(|()| connection).map_err(io::Error::other)
+    }
+
+    /// Opens a connection without any HTTP on it.
+    pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
+        connect(self.address).await
     }
 
     /// `PATCH /approach/{approach}/balance`.
@@ -109,10 +116,10 @@ impl Client {
         self.json(Method::PATCH, &format!("/approach/{approach}/balance"), body)
     }
 
-    /// `POST` with a JSON body, and with an idempotency key if there is one.
-    pub(crate) fn post(&self, path: &str, body: String, key: Option<&str>) -> Request<Full<Bytes>> {
-        let mut request = self.json(Method::POST, path, body.into());
-        if let Some(key) = key {
+    /// The request for an operation.
+    pub(crate) fn send(&self, sent: Sent) -> Request<Full<Bytes>> {
+        let mut request = self.json(sent.method, &sent.path, sent.body.into());
+        if let Some(key) = sent.key {
             let value = HeaderValue::from_str(&format!("\"{key}\""))
                 .expect("the tester's own keys are visible ASCII");
             request.headers_mut().insert(IDEMPOTENCY_KEY, value);
@@ -120,18 +127,53 @@ impl Client {
         request
     }
 
+    /// The bytes of the request for an operation.
+    pub(crate) fn bytes(&self, sent: &Sent) -> Vec<u8> {
+        let Sent { method, path, body, key } = sent;
+        let (base, host, length) = (&self.target.base, &self.target.authority, body.len());
+        let mut bytes = format!(
+            "{method} {base}{path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n"
+        )
+        .into_bytes();
+        if let Some(key) = key {
+            bytes.extend(format!("idempotency-key: \"{key}\"\r\n").bytes());
+        }
+        if let Some(authorization) = &self.authorization {
+            bytes.extend_from_slice(b"authorization: ");
+            bytes.extend_from_slice(authorization.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(body.as_bytes());
+        bytes
+    }
+
+    /// The request for a stream of changes.
+    pub(crate) fn stream<B>(&self, body: B) -> Request<B> {
+        let mut request = self.request(Method::POST, "/changes", body);
+        let lines = HeaderValue::from_static("application/x-ndjson");
+        request.headers_mut().insert(CONTENT_TYPE, lines);
+        request
+    }
+
+    /// `POST` with a JSON body.
+    pub(crate) fn post(&self, path: &str, body: String) -> Request<Full<Bytes>> {
+        self.json(Method::POST, path, body.into())
+    }
+
     /// `GET`.
     pub(crate) fn get(&self, path: &str) -> Request<Full<Bytes>> {
-        self.request(Method::GET, path, Vec::new())
+        self.request(Method::GET, path, Full::default())
     }
 
     fn json(&self, method: Method, path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
-        let mut request = self.request(method, path, body);
+        let mut request = self.request(method, path, Full::from(body));
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request
     }
 
-    fn request(&self, method: Method, path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
+    fn request<B>(&self, method: Method, path: &str, body: B) -> Request<B> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.target.base))
@@ -139,46 +181,7 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        request.body(Full::from(body)).expect("base, path and headers were checked as flags")
-    }
-}
-
-/// An open connection. Dropping it closes it and aborts the request in flight.
-pub(crate) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    driver: JoinHandle<()>,
-}
-
-impl Connection {
-    /// Sends one request of a burst and waits for its whole answer. The caller sets the time-out.
-    pub(crate) async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Reply {
-        self.exchange_up_to(BODY_BYTES_MAX, request).await
-    }
-
-    /// As [`Connection::exchange`], with another limit for the length of the body.
-    pub(crate) async fn exchange_up_to(
-        &mut self,
-        bytes_max: usize,
-        request: Request<Full<Bytes>>,
-    ) -> Reply {
-        let answer = async {
-            let response = self.sender.send_request(request).await?;
-            read(response, bytes_max).await
-        };
-        answer.await.unwrap_or_else(|error: hyper::Error| {
-            Reply::ConnectionLost(with_causes(&error).into_boxed_str())
-        })
-    }
-
-    /// Waits until another request can be sent. False if the connection has closed.
-    pub(crate) async fn ready(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
+        request.body(body).expect("base, path and headers were checked as flags")
     }
 }
 
@@ -186,30 +189,4 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
     Ok(stream)
-}
-
-async fn read(response: Response<Incoming>, bytes_max: usize) -> hyper::Result<Reply> {
-    let status = response.status().as_u16();
-    let mut incoming = response.into_body();
-    let mut body = Vec::new();
-    // Read to the end even if the rest is discarded: otherwise the answer may be incomplete.
-    while let Some(frame) = incoming.frame().await {
-        if let Ok(piece) = frame?.into_data() {
-            let room = bytes_max - body.len();
-            body.extend_from_slice(&piece[..piece.len().min(room)]);
-        }
-    }
-    // Copied to its exact size: the received piece would keep the whole read buffer alive.
-    Ok(Reply::Answer { status, body: body.into_boxed_slice() })
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -47,6 +47,21 @@ impl Database {
         }
     }
 
+    /// As [`Database::expect_balance`], for a user that was created with this balance and used since.
+    ///
+    /// # Errors
+    /// [`RunError::OtherDatabase`] if its first entry is another one or missing.
+    pub(crate) async fn expect_opening(&mut self, user: i64, balance: i64) -> Result<(), RunError> {
+        const FIRST: &str = "SELECT amount FROM balance_changes WHERE user_id = $1 AND version = 1";
+        let query = sqlx::query_scalar(FIRST).bind(user);
+        let found: Option<i64> =
+            within(self.limit, query.fetch_optional(&mut self.connection)).await?;
+        match found {
+            Some(found) if found == balance => Ok(()),
+            _ => Err(RunError::OtherDatabase { user, balance }),
+        }
+    }
+
     /// Checks the data of all users, as `plimsoll verify` does.
     pub(crate) async fn verify(&mut self) -> Result<Report, RunError> {
         // Boxed because the future is large and rarely needed.

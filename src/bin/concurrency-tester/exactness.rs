@@ -5,15 +5,10 @@
 //! refusals begin where the next change would go below zero. So the accepted balances are known in
 //! advance: each must appear exactly once, and no other balance may appear.
 
-mod violation;
-
 #[cfg(test)]
 mod tests;
 
-pub(crate) use violation::{Kind, Tally, Violation};
-
-use plimsoll::verify::Report;
-
+use crate::findings::{Findings, Kind, Tally};
 use crate::reply::{REFUSAL, Reply};
 
 /// The change that a burst makes: each request adds `amount` to a balance that begins at `start`.
@@ -52,31 +47,6 @@ impl Terms {
         }
         let place = usize::try_from(distance / amount).ok()?;
         (1..=acceptable).contains(&place).then_some(place)
-    }
-}
-
-/// The result of checking one burst. `accepted + refused + wrong` is the number of requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Findings {
-    /// Answers 200 with an expected balance, each balance counted once.
-    pub(crate) accepted: usize,
-    /// Expected refusals.
-    pub(crate) refused: usize,
-    /// Everything else: wrong answers, and requests without an answer.
-    pub(crate) wrong: usize,
-    /// Violations in the answers, the gravest first, then those in the database. Empty means exact.
-    pub(crate) violations: Vec<Violation>,
-}
-
-impl Findings {
-    /// True if there are no violations.
-    pub(crate) fn exact(&self) -> bool {
-        self.violations.is_empty()
-    }
-
-    /// Adds the violations found in the database, if any.
-    pub(crate) fn add_stored(&mut self, report: &Report) {
-        self.violations.extend(report.violations.iter().map(Violation::stored));
     }
 }
 

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -9,13 +10,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, Subcommand};
 use hyper::header::HeaderValue;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::exactness::Terms;
+use crate::faults::flags::{FaultFlags, FaultsPlan};
 use crate::plan::{Changes, Plan, Work};
 use crate::target::Target;
+use crate::witness_command::WitnessPlan;
+use crate::witness_command::flags::WitnessFlags;
+use values::approach_name;
+pub(crate) use values::{bearer, database};
 
 /// The default opens no more connections than this, so that it fits into the usual limit of open
 /// files.
@@ -43,7 +49,11 @@ const REQUESTS_MAX: usize = 10_000_000;
 /// is a violation, but its operation may have been applied or not.
 #[derive(Debug, Parser)]
 #[command(name = "concurrency-tester", version, after_help = AFTER_HELP)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Flags {
+    #[command(subcommand)]
+    subcommand: Option<Other>,
+
     /// Address of the running service; http only
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000")]
     url: Target,
@@ -107,6 +117,21 @@ struct Flags {
     json: bool,
 }
 
+/// What else there is besides the bursts.
+#[derive(Debug, Subcommand)]
+enum Other {
+    Witness(Box<WitnessFlags>),
+    Faults(FaultFlags),
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Bursts(Plan),
+    Witness(WitnessPlan),
+    Faults(FaultsPlan),
+}
+
 const AFTER_HELP: &str = "\
 Examples:
   10000 withdrawals of 2 from a balance of 10000, through every approach and through a mix of all:
@@ -137,12 +162,18 @@ Exit codes:
   3  could not run: not reachable, too few open files or ports, log not writable
   130  interrupted with Ctrl-C";
 
-impl Plan {
+impl Command {
     /// Reads the command line. On bad usage, prints the error and exits with 2.
     pub(crate) fn from_command_line() -> Self {
-        Flags::parse()
-            .plan()
-            .unwrap_or_else(|why| Flags::command().error(ErrorKind::ValueValidation, why).exit())
+        let mut flags = Flags::parse();
+        match flags.subcommand.take() {
+            Some(Other::Witness(flags)) => Self::Witness(flags.plan()),
+            Some(Other::Faults(flags)) => Self::Faults(flags.into()),
+            None => {
+                let refuse = |why| Flags::command().error(ErrorKind::ValueValidation, why).exit();
+                Self::Bursts(flags.plan().unwrap_or_else(refuse))
+            }
+        }
     }
 }
 
@@ -229,29 +260,4 @@ fn check_terms(terms: &Terms, requests: usize) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-/// Only checks that the name fits into a path: the service knows which approaches exist.
-fn approach_name(text: &str) -> Result<String, String> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    if text.is_empty() || !text.bytes().all(fits) {
-        return Err("an approach is named by letters, digits and dashes".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn bearer(token: &str) -> Result<HeaderValue, String> {
-    // The token itself stays out of the message.
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-        .map_err(|_| "a token must consist of visible ASCII characters".to_owned())?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn database(url: &str) -> Result<PgConnectOptions, String> {
-    let scheme_fits = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    url.parse()
-        .ok()
-        .filter(|_| scheme_fits)
-        .ok_or_else(|| "must be postgres://user:password@host:port/database".to_owned())
 }

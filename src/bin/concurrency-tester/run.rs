@@ -7,7 +7,7 @@ use crate::burst::{Burst, Requests};
 use crate::changes::ChangeTests;
 use crate::client::Client;
 use crate::database::Database;
-use crate::exactness::Findings;
+use crate::findings::Findings;
 use crate::limits;
 use crate::operations::{self, Counts, OperationTests};
 use crate::plan::{Plan, Work};

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::faults::error::FaultError;
+
 /// Why a run stopped before its end. The message is for people and needs no context.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -63,6 +65,8 @@ pub(crate) enum RunError {
     Output(io::Error),
     #[error("cannot start: {0}")]
     Runtime(io::Error),
+    #[error("the faults cannot be made: {0}")]
+    Faults(#[from] FaultError),
 
     #[error("interrupted: no verdict, and the requests sent so far may have changed balances")]
     Interrupted,
@@ -90,7 +94,8 @@ impl RunError {
             | Self::DatabaseTooSlow { .. }
             | Self::Log { .. }
             | Self::Output(_)
-            | Self::Runtime(_) => 3,
+            | Self::Runtime(_)
+            | Self::Faults(_) => 3,
             Self::Interrupted => 130,
         }
     }

@@ -59,7 +59,12 @@ struct Hold {
     amount: i64,
     captured: i64,
     state: &'static str,
+    created_at: String,
+    resolved_at: Option<String>,
 }
+
+/// After every entry.
+const EXPIRES_AT: &str = "2027-01-01T00:00:00.000000Z";
 
 /// What is written to a user, before it has a version and balances.
 struct Write {
@@ -81,6 +86,8 @@ pub(super) struct Ledger {
     fault: Option<Fault>,
     chances: u32,
     stamp: u64,
+    /// All entries that are written now have the same time.
+    at_once: bool,
 }
 
 fn number(body: &Value, name: &str) -> i64 {
@@ -147,9 +154,14 @@ impl Ledger {
         self.write(sides);
     }
 
+    /// The time of the newest entries.
+    fn now(&self) -> String {
+        format!("2026-11-24T20:24:55.{:06}Z", self.stamp)
+    }
+
     fn write(&mut self, writes: Vec<Write>) {
-        self.stamp += 1;
-        let created_at = format!("2026-11-24T20:24:55.{:06}Z", self.stamp);
+        self.stamp += u64::from(!self.at_once);
+        let created_at = self.now();
         for Write { user, kind, amount, held_amount, rest } in writes {
             let moves = matches!(kind, "transfer" | "capture");
             let loses = moves && self.fails_once(Fault::LoseEntries);

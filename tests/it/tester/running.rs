@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
 use super::faulty_service::FaultyService;
@@ -94,6 +94,11 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Its standard error from here on, which its output then lacks.
+    pub(super) fn stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("it was not taken before")
+    }
+
     pub(super) async fn wait(self) -> TesterOutput {
         let output = timeout(PATIENCE, self.child.wait_with_output())
             .await

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Requests;
 use crate::client::{Client, Connection};
 use crate::reply::Reply;
+use crate::witness::record::Window;
 
 /// A reply, and the times when its request began and ended.
 #[derive(Debug)]
@@ -22,6 +23,17 @@ pub(super) struct Timed {
     pub(super) reply: Reply,
     pub(super) began: Instant,
     pub(super) ended: Instant,
+}
+
+impl Timed {
+    /// When it was, counted from the release.
+    pub(super) fn window(&self, released: Instant) -> Window {
+        let since = |moment: Instant| {
+            let nanoseconds = moment.saturating_duration_since(released).as_nanos();
+            u64::try_from(nanoseconds).unwrap_or(u64::MAX)
+        };
+        Window { called: since(self.began), returned: since(self.ended) }
+    }
 }
 
 /// One connection's share of the requests.

@@ -1,29 +1,16 @@
-//! Checks the answers of one burst of operations against the histories, as a pure function.
-//!
-//! An operation is known by its entries: who, what kind, how much, with which key and reference. So
-//! each entry that a burst left can be laid to the one operation that asked for it, and each answer
-//! to its entries. Nothing may be left over on either side, except where an answer was lost: such an
-//! operation has left all of its entries or none.
+//! Checks one burst of operations, as a pure function. In a burst nothing fails, so that every answer that
+//! leaves an operation undecided is a violation as well.
 
-mod decision;
-mod effects;
-mod histories;
-mod holds;
-mod leftover;
-mod order;
-mod refusals;
+use std::collections::HashSet;
 
-#[cfg(test)]
-mod tests;
-
-use super::answer::{self, Answer, Said};
-use super::books::Books;
-use super::operation::Operation;
+use super::answers;
 use super::traffic::Traffic;
-use crate::exactness::{Findings, Kind, Tally};
+use crate::contract::answer::Said;
+use crate::contract::books::Books;
+use crate::findings::{Findings, Kind, Tally};
 use crate::reply::Reply;
-use decision::{Decided, Decision};
-use effects::Effects;
+use crate::witness::judge;
+use crate::witness::record::{Record, Window};
 
 /// What is counted besides the [`Findings`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,42 +21,26 @@ pub(crate) struct Counts {
     pub(crate) undecided: usize,
 }
 
-/// Everything about one operation.
-struct Case<'a> {
-    operation: &'a Operation,
-    answers: &'a [Answer],
-    decided: Decided<'a>,
-}
-
 /// Checks the replies of one burst, in order of their requests' numbers, and what was read after it
 /// (or the reason why reading it failed).
 pub(crate) fn check(
     traffic: &Traffic,
     replies: &[Reply],
+    windows: &[Window],
     books: &Result<Books, String>,
 ) -> (Findings, Counts) {
-    let answers = answer::read_all(traffic, replies);
+    let record = answers::record(traffic, replies, windows);
     let mut tally = Tally::default();
-    decision::report(&answers, &mut tally);
-    let cases: Vec<_> = traffic
-        .operations
-        .iter()
-        .zip(&answers)
-        .map(|(operation, answers)| Case {
-            operation,
-            answers,
-            decided: Decided::of(operation, answers, &mut tally),
-        })
-        .collect();
+    report_undecided(&record, &mut tally);
     let applied = match books {
-        Ok(books) => check_books(traffic, &cases, books, &mut tally),
+        Ok(books) => judge(&record, books, &mut tally).applied_count(),
         Err(why) => {
             tally.add(Kind::FinalBalance, || format!("not readable: {why}"));
             0
         }
     };
     let count = |counts: fn(&Said) -> bool| {
-        answers.iter().flatten().filter(|answer| counts(&answer.said)).count()
+        record.attempts.iter().filter(|attempt| counts(&attempt.said)).count()
     };
     let findings = Findings {
         accepted: count(|said| matches!(said, Said::Accepted(_))),
@@ -83,29 +54,17 @@ pub(crate) fn check(
     (findings, Counts { applied, undecided })
 }
 
-/// Returns how many operations were applied.
-fn check_books(traffic: &Traffic, cases: &[Case<'_>], books: &Books, tally: &mut Tally) -> usize {
-    histories::check(books, tally);
-    let effects = Effects::find(cases, books, tally);
-    refusals::check(cases, books, tally);
-    holds::check(cases, &effects, books, tally);
-    order::check(traffic, &effects, tally);
-    check_sum(cases, &effects, books, tally);
-    cases.iter().enumerate().filter(|(n, case)| effects.applied(*n, case)).count()
-}
-
-/// What the users have together changes only by money that comes into the service or leaves it.
-fn check_sum(cases: &[Case<'_>], effects: &Effects<'_>, books: &Books, tally: &mut Tally) {
-    let net: i128 = cases
-        .iter()
-        .enumerate()
-        .filter(|(n, case)| effects.applied(*n, case))
-        .map(|(_, case)| case.operation.net())
-        .sum();
-    let sum = |balance: i64, held: i64| i128::from(balance) + i128::from(held);
-    let before: i128 = books.users.values().map(|h| sum(h.before.balance, h.before.held)).sum();
-    let after: i128 = books.users.values().map(|h| sum(h.after.balance, h.after.held)).sum();
-    if after != before + net {
-        tally.add(Kind::SumChanged, || format!("it is {after}, it must be {}", before + net));
+fn report_undecided(record: &Record, tally: &mut Tally) {
+    // The answer to a whole bulk is there once for each change.
+    let mut reported = HashSet::new();
+    for attempt in &record.attempts {
+        let kind = match attempt.said {
+            Said::Lost(kind) => kind,
+            Said::NotApplied => Kind::UnexpectedStatus(503),
+            _ => continue,
+        };
+        if reported.insert((attempt.request, &attempt.text)) {
+            tally.add(kind, || format!("request {}: {}", attempt.request, attempt.text));
+        }
     }
 }

@@ -1,13 +1,17 @@
 //! Draws the requests of a burst at random.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use fastrand::Rng;
 
-use super::operation::{Action, HoldId, Item, Operation};
 use super::scenario::Scenario;
 use super::traffic::{Ask, Traffic};
+use crate::contract::books::HoldId;
+use crate::contract::operation::{Action, Item, Operation};
 
 /// More than all users of a burst have together.
-const TOO_MUCH: i64 = 10_000_000;
+const TOO_MUCH: i64 = 10_000_000_000;
 
 /// The changes of a bulk.
 const ITEMS: usize = 20;
@@ -26,7 +30,13 @@ pub(crate) struct Cast {
 impl Scenario {
     /// Draws the requests.
     pub(crate) fn traffic(self, cast: &Cast, requests: usize, rng: &mut Rng) -> Traffic {
-        let mut draw = Draw { name: self.name(), rng, operations: Vec::new(), asks: Vec::new() };
+        let mut draw = Draw {
+            name: self.name(),
+            rng,
+            amounts: HashSet::new(),
+            operations: Vec::new(),
+            asks: Vec::new(),
+        };
         match self {
             Self::Bulks => draw.bulks(cast, requests.div_ceil(ITEMS)),
             _ => {
@@ -44,6 +54,9 @@ impl Scenario {
 struct Draw<'a> {
     name: &'static str,
     rng: &'a mut Rng,
+    /// Those drawn so far, without their sign. Each is drawn once, so that an entry belongs to one
+    /// operation.
+    amounts: HashSet<i64>,
     operations: Vec<Operation>,
     asks: Vec<Ask>,
 }
@@ -59,12 +72,15 @@ impl Draw<'_> {
                         break to;
                     }
                 };
-                Action::Transfer { from, to, amount: self.amount(2_000) }
+                Action::Transfer { from, to, amount: self.amount(2_000_000) }
             }
             Scenario::Merchant => {
-                Action::Transfer { from, to: cast.merchant, amount: self.amount(500) }
+                Action::Transfer { from, to: cast.merchant, amount: self.amount(500_000) }
             }
-            Scenario::Reservations => Action::Reserve { user: from, amount: self.amount(500) },
+            Scenario::Reservations => {
+                let amount = self.amount(500_000);
+                Action::Reserve { user: from, amount, expires_in_seconds: None }
+            }
             Scenario::Captures => self.resolution(cast),
             Scenario::Bulks => Action::Change { user: from, amount: self.signed_amount() },
         }
@@ -76,15 +92,22 @@ impl Draw<'_> {
 
     /// One in 32 is never affordable.
     fn amount(&mut self, most: i64) -> i64 {
-        if self.rng.u8(..32) == 0 { TOO_MUCH } else { self.rng.i64(1..=most) }
+        let least = if self.rng.u8(..32) == 0 { TOO_MUCH } else { 1 };
+        self.unique(least..least + most)
     }
 
     /// A little more is withdrawn than deposited, so that some users run out of money.
     fn signed_amount(&mut self) -> i64 {
-        match self.rng.u8(..32) {
-            0 => -TOO_MUCH,
-            1..14 => self.rng.i64(1..=500),
-            _ => self.rng.i64(-500..=-1),
+        if self.rng.u8(..32) < 13 { self.unique(1..500_000) } else { -self.amount(500_000) }
+    }
+
+    /// An amount of this range that no other operation has.
+    fn unique(&mut self, range: Range<i64>) -> i64 {
+        loop {
+            let amount = self.rng.i64(range.clone());
+            if self.amounts.insert(amount) {
+                return amount;
+            }
         }
     }
 
@@ -96,7 +119,7 @@ impl Draw<'_> {
         if self.rng.u8(..3) == 0 {
             return Action::Release { id, of };
         }
-        let amount = self.rng.bool().then(|| self.rng.i64(1..=of));
+        let amount = self.rng.bool().then(|| self.unique(1..of + 1));
         let to = (position % 10 != 9).then_some(cast.merchant);
         Action::Capture { id, of, amount, to }
     }
@@ -152,10 +175,8 @@ impl Draw<'_> {
     /// A change of a bulk of which all are applied or none: seldom more than a user has.
     fn item(&mut self, cast: &Cast, position: usize) -> Item {
         let user = self.user(cast);
-        let amount = match self.rng.i64(-200..=200) {
-            0 => 1,
-            amount => amount,
-        };
+        let amount = self.unique(1..200_000);
+        let amount = if self.rng.bool() { amount } else { -amount };
         let number = self.operations.len();
         let reference = self.rng.bool().then(|| format!("{} {number}.{position}", self.name));
         Item { user, amount, reference }

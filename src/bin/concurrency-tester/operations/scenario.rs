@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
-use super::api::{Api, ApiError};
-use super::books::State;
 use super::draw::Cast;
-use super::operation::HoldId;
 use super::traffic::Traffic;
+use crate::contract::api::{Api, ApiError};
+use crate::contract::books::HoldId;
+use crate::contract::books::State;
 
 /// One kind of burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,15 +36,13 @@ pub(crate) const SCENARIOS: [Scenario; 5] = [
 /// Few enough that every user is in many requests at once.
 const USERS: usize = 100;
 
-const BALANCE: i64 = 10_000;
+const BALANCE: i64 = 10_000_000;
 
 /// Everything that a burst needs.
 pub(crate) struct Stage {
     pub(crate) traffic: Traffic,
     /// Every user that takes part, before the burst.
     pub(crate) before: BTreeMap<i64, State>,
-    /// Every hold that the requests try to resolve.
-    pub(crate) holds: Vec<HoldId>,
 }
 
 impl Scenario {
@@ -61,7 +59,7 @@ impl Scenario {
     /// Of each user. Little enough that some run out of money, and some only for a while.
     pub(crate) fn balance(self) -> i64 {
         match self {
-            Self::Bulks => 2_000,
+            Self::Bulks => 2_000_000,
             _ => BALANCE,
         }
     }
@@ -85,7 +83,8 @@ impl Scenario {
         if self == Self::Captures {
             // At least ten requests want each hold.
             for user in users.iter().take((requests / 10).max(1)) {
-                let amount = rng.i64(2..=BALANCE);
+                // Enough for every capture to take an amount of its own.
+                let amount = rng.i64(BALANCE / 2..=BALANCE);
                 let hold = api.reserve(*user, amount).await?;
                 holds.push((HoldId { user: *user, hold }, amount));
             }
@@ -96,6 +95,6 @@ impl Scenario {
         }
         let cast = Cast { users, merchant: merchant.unwrap_or_default(), holds };
         let traffic = self.traffic(&cast, requests, rng);
-        Ok(Stage { traffic, before, holds: cast.holds.into_iter().map(|(id, _)| id).collect() })
+        Ok(Stage { traffic, before })
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::Figures;
-use crate::exactness::Violation;
+use crate::findings::ReportedViolation;
 use crate::operations::Counts;
 use crate::plan::{Plan, Work};
 use crate::run::{CheckedBurst, Details, Run, Verdict};
@@ -76,14 +76,6 @@ struct Latency {
     p90: f64,
     p99: f64,
     max: f64,
-}
-
-#[derive(Serialize)]
-struct ReportedViolation {
-    kind: String,
-    meaning: String,
-    count: usize,
-    examples: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -166,17 +158,6 @@ impl Burst {
             connect_seconds: burst.connecting_took.as_secs_f64(),
             reconnects: burst.reconnects,
             violations: findings.violations.iter().map(ReportedViolation::of).collect(),
-        }
-    }
-}
-
-impl ReportedViolation {
-    fn of(violation: &Violation) -> Self {
-        Self {
-            kind: violation.kind.slug(),
-            meaning: violation.kind.to_string(),
-            count: violation.count,
-            examples: violation.examples.clone(),
         }
     }
 }

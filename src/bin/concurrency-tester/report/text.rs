@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::Figures;
-use crate::exactness::Findings;
+use crate::findings::Findings;
 use crate::operations::Counts;
 use crate::plan::{Changes, Plan, Work};
 use crate::run::{CheckedBurst, Details, Run, Verdict};
@@ -134,7 +134,7 @@ fn write_remarks(to: &mut impl Write, checked: &CheckedBurst) -> io::Result<()> 
     for violation in &findings.violations {
         writeln!(to, "  {violation}")?;
         for example in &violation.examples {
-            writeln!(to, "      {example}")?;
+            writeln!(to, "      {}", example.replace('\n', "\n        "))?;
         }
         let more = violation.count.saturating_sub(violation.examples.len());
         if more > 0 && violation.kind.is_counted_one_by_one() {

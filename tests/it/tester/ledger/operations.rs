@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Fault, Hold, Ledger, User, Write, number};
+use super::{Answer, EXPIRES_AT, Fault, Hold, Ledger, User, Write, number};
 
 pub(super) fn error(status: u16, sentence: &str) -> Answer {
     (status, json!({ "error": sentence }).to_string())
@@ -71,12 +71,13 @@ impl Ledger {
         let rest = json!({ "reference": body["reference"], "key": key, "hold": hold });
         let write = Write { user, kind: "hold", amount: -amount, held_amount: amount, rest };
         self.write(vec![write]);
-        let made = Hold { amount, captured: 0, state: "open" };
+        let (created_at, resolved_at) = (self.now(), None);
+        let made = Hold { amount, captured: 0, state: "open", created_at, resolved_at };
         let owner = self.users.get_mut(&user).unwrap();
         owner.holds.insert(hold, made);
         let (balance, held) = (owner.balance, owner.held);
         let answer = json!({ "hold": hold, "amount": amount, "balance": balance, "held": held,
-            "expiresAt": "2027-01-01T00:00:00.000000Z" });
+            "expiresAt": EXPIRES_AT });
         (201, answer.to_string())
     }
 
@@ -116,8 +117,10 @@ impl Ledger {
                 self.write_pair(vec![owner, payee]);
             }
         }
+        let now = self.now();
         let owner = self.users.get_mut(&user).unwrap();
-        owner.holds.get_mut(&hold).unwrap().captured = captured;
+        let hold = owner.holds.get_mut(&hold).unwrap();
+        (hold.captured, hold.resolved_at) = (captured, Some(now));
         let (balance, held) = (owner.balance, owner.held);
         (200, json!({ "captured": captured, "balance": balance, "held": held }).to_string())
     }
@@ -129,7 +132,10 @@ impl Ledger {
         };
         let rest = json!({ "key": key, "hold": hold });
         self.write(vec![Write { user, kind: "release", amount: of, held_amount: -of, rest }]);
-        let User { balance, held, .. } = self.users[&user];
+        let now = self.now();
+        let owner = self.users.get_mut(&user).unwrap();
+        owner.holds.get_mut(&hold).unwrap().resolved_at = Some(now);
+        let User { balance, held, .. } = *owner;
         (200, json!({ "balance": balance, "held": held }).to_string())
     }
 
@@ -166,6 +172,14 @@ impl Ledger {
     }
 
     pub(super) fn all(&mut self, changes: &[Value], key: Option<&str>) -> Answer {
+        self.stamp += 1;
+        self.at_once = true;
+        let answer = self.all_at_once(changes, key);
+        self.at_once = false;
+        answer
+    }
+
+    fn all_at_once(&mut self, changes: &[Value], key: Option<&str>) -> Answer {
         let before = self.users.clone();
         let mut results = Vec::new();
         let mut key = key;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::operations::error;
-use super::{Answer, Ledger, User, number};
+use super::{Answer, EXPIRES_AT, Hold, Ledger, User, number};
 
 impl Ledger {
     pub(in super::super) fn get(&self, path: &str) -> Answer {
@@ -18,9 +18,10 @@ impl Ledger {
                     "version": entries.len() })
             }
             ["changes"] => page(&user.entries, query),
-            ["holds", hold] => {
-                let hold = &user.holds[&hold.parse().unwrap()];
-                json!({ "amount": hold.amount, "captured": hold.captured, "state": hold.state })
+            // All on one page.
+            ["holds"] => {
+                let holds: Vec<_> = user.holds.iter().rev().map(hold).collect();
+                json!({ "holds": holds, "next": null })
             }
             _ => return error(404, "Not found"),
         };
@@ -55,6 +56,12 @@ impl Ledger {
             _ => error(404, "Not found"),
         }
     }
+}
+
+fn hold((number, hold): (&i64, &Hold)) -> Value {
+    let Hold { amount, captured, state, created_at, resolved_at } = hold;
+    json!({ "hold": number, "amount": amount, "captured": captured, "state": state,
+        "createdAt": created_at, "expiresAt": EXPIRES_AT, "resolvedAt": resolved_at })
 }
 
 /// `limit=…&before=…`, newest first.
