@@ -68,6 +68,12 @@ faults-full: ## The same for half an hour (MINUTES=… for another time)
 	@cargo build --release --locked --bins
 	@exec cargo run --release --locked --bin concurrency-tester -- faults --minutes $(MINUTES) $(ARGS)
 
+.PHONY: planted
+planted: ## Plant bugs in a small service: the witness must catch each (SEEDS=10, ARGS=--release)
+	@scripts/setup
+	@PLANTED_SEEDS=$(or $(SEEDS),10) cargo test --locked $(ARGS) --test it planted_bugs -- \
+		--nocapture --test-threads=1
+
 .PHONY: fuzz-api
 fuzz-api: ## Send 10,000 generated requests to a service of its own (ARGS=… go to schemathesis)
 	@scripts/setup venv

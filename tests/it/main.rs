@@ -33,6 +33,7 @@ mod outcomes;
 mod packaging;
 mod places;
 mod planted;
+mod planted_bugs;
 mod private_cluster;
 mod process;
 mod properties;

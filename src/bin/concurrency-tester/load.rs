@@ -1,5 +1,5 @@
 //! A random load of every operation of the contract, through one or several instances, which may fail
-//! meanwhile. Everything that was asked and told is recorded for the [witness](crate::witness).
+//! meanwhile. Everything that was asked and told is recorded for the [`witness`].
 //!
 //! In reading order: [`draw`] draws what a client sends, [`caller`] sends it and [`settling`] sends it again
 //! until the outcome is known, [`stream`] and [`reads`] are the two longer steps, [`recorder`] keeps what was

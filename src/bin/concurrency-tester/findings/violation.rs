@@ -57,6 +57,8 @@ pub(crate) enum Kind {
     WrongRead,
     /// Different answers to requests with the same key.
     DifferentAnswers,
+    /// A key that was accepted for another request than its first one.
+    KeyReused,
     /// More refusals than changes that could not be paid.
     RefusedWhileAffordable,
     /// A refusal although the balance was never that low.
@@ -112,6 +114,7 @@ impl Kind {
             Self::NotAtOnce => "not-at-once".to_owned(),
             Self::WrongOrder => "wrong-order".to_owned(),
             Self::DifferentAnswers => "different-answers".to_owned(),
+            Self::KeyReused => "key-reused".to_owned(),
             Self::ImpossibleRefusal => "impossible-refusal".to_owned(),
             Self::ExpiredEarly => "expired-early".to_owned(),
             Self::ResolvedAfterExpiry => "resolved-after-expiry".to_owned(),
@@ -155,6 +158,7 @@ impl fmt::Display for Kind {
             Self::OneSided => f.write_str("entry whose other side is missing or differs"),
             Self::WrongOrder => f.write_str("change of a bulk out of order"),
             Self::DifferentAnswers => f.write_str("different answer to the same key"),
+            Self::KeyReused => f.write_str("key accepted for another request"),
             Self::ImpossibleRefusal => {
                 f.write_str("refusal although the balance was never that low")
             }

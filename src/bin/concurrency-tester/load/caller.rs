@@ -16,6 +16,8 @@ use super::wires::{Heard, Wires};
 use crate::contract::answer::{Said, read, read_each};
 use crate::contract::operation::{Action, Operation};
 use crate::contract::request::Sent;
+use crate::findings::Kind;
+use crate::reply::Reply;
 
 /// How many answered operations a client remembers, to send one again.
 const ANSWERED_MAX: usize = 32;
@@ -149,10 +151,35 @@ impl Caller {
         self.settle_all(open, Category::Stream, None).await;
     }
 
-    /// Sends an operation again that was answered: the answer must be the same.
+    /// Sends an operation again that was answered: the answer must be the same. Or sends another one with
+    /// its key, which must be refused.
     async fn again(&mut self, target: usize) {
         let Some(n) = self.rng.usize(..).checked_rem(self.answered.len()) else { return };
-        self.attempt(self.answered[n], target, HangUp::Never).await;
+        let answered = self.answered[n];
+        let Operation { action, key, .. } = &self.recorder.record.operations[answered];
+        match action {
+            Action::Change { user, amount } if self.rng.u8(..3) == 0 => {
+                // Nobody else has this amount, with this sign.
+                let action = Action::Change { user: *user, amount: -amount };
+                let other = Operation { action, key: key.clone(), reference: None };
+                self.reuse_key(other, target).await;
+            }
+            _ => drop(self.attempt(answered, target, HangUp::Never).await),
+        }
+    }
+
+    async fn reuse_key(&mut self, operation: Operation, target: usize) {
+        let sent = Sent::patch(&operation, None);
+        let heard = self.wires.send(&self.shared, target, sent, HangUp::Never).await;
+        let Some(Heard { reply, window, .. }) = heard else { return };
+        let said = match (&reply, read(&operation, &reply)) {
+            (Reply::Answer { status: 422, .. }, _) => Said::NotApplied,
+            (_, Said::Accepted(_) | Said::Refused(_)) => Said::Wrong(Kind::KeyReused),
+            (_, said) => said,
+        };
+        let operation = self.recorder.operation(operation);
+        let sending = Sending { target, request: self.next_request(), position: 0, window };
+        self.recorder.attempt(operation, sending, said, reply.to_string());
     }
 
     pub(super) fn remember(&mut self, operation: usize) {
