@@ -136,7 +136,10 @@ impl<'a, 's> Search<'a, 's> {
                 && place.row == row
                 && other.is_none_or(|(_, row)| case.operation.rows().contains(&row))
         };
-        let Some(place) = contradicted.or_else(|| free().find(open)) else {
+        // Of equal ones, such as releases of one hold, nobody can say which it was. If any of them can have
+        // been it, then so can the one that was called first: nothing else is known of when it was applied.
+        let called = |place: &&Place<'_>| self.cases[place.operation].applied().called;
+        let Some(place) = contradicted.or_else(|| free().filter(open).min_by_key(called)) else {
             return self.blame(user, entry, tally);
         };
         let (number, operation, fact) = (place.number, place.operation, place.fact);

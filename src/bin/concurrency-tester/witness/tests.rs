@@ -6,7 +6,7 @@ mod world;
 use super::record::{Attempt, Read, Record, Seen, Window};
 use super::*;
 use crate::contract::answer::{Fact, Said};
-use crate::contract::books::{Entry, EntryKind, History, State};
+use crate::contract::books::{Entry, EntryKind, History, HoldId, HoldState, State};
 use crate::contract::operation::{Action, Operation};
 use crate::contract::time::Micros;
 use world::World;
@@ -175,6 +175,55 @@ fn a_violation_tells_its_story_in_order_of_time() {
     for (line, due) in lines.iter().zip(due) {
         assert!(line.starts_with(due), "{line}");
     }
+}
+
+/// A user with a hold of 40, and who wants to release it: when called. No release is answered, and the
+/// hold is released. Then comes a change, which is answered.
+fn releases(called: &[u64], change: (u64, u64)) -> (Record, Books) {
+    let (mut record, mut books) = changes(&[(7, change.0, change.1)]);
+    let history = books.users.get_mut(&7).unwrap();
+    (history.before.balance, history.before.held) = (60, 40);
+    let release = Entry {
+        version: 2,
+        kind: EntryKind::Release,
+        amount: 40,
+        held_amount: -40,
+        balance: 100,
+        hold: Some(1),
+        ..history.entries[0].clone()
+    };
+    history.entries.insert(0, release);
+    let change = &mut history.entries[1];
+    (change.version, change.created_at, history.after.version) = (3, Micros(30), 3);
+    let hold = HoldState {
+        hold: 1,
+        amount: 40,
+        captured: 0,
+        state: "released".to_owned(),
+        created_at: Micros(10),
+        expires_at: Micros(1_000),
+        resolved_at: Some(Micros(20)),
+    };
+    let id = HoldId { user: 7, hold: 1 };
+    books.holds.insert(id, hold);
+    for called in called {
+        let operation = record.operations.len();
+        let action = Action::Release { id, of: 40 };
+        add(&mut record, 0, (*called, called + 5), Said::Lost(Kind::ConnectionLost), operation);
+        record.operations[operation].action = action;
+    }
+    (record, books)
+}
+
+#[test]
+fn of_equal_operations_whose_answer_was_lost_any_may_have_been_applied() {
+    for called in [&[10, 90][..], &[90, 10], &[90, 80, 10, 70]] {
+        let (record, books) = releases(called, (30, 40));
+        assert_eq!(slugs(&record, &books), Vec::<String>::new(), "{called:?}");
+    }
+    // But not one that was called after the change which came later was answered.
+    let (record, books) = releases(&[90, 80], (30, 40));
+    assert_eq!(slugs(&record, &books), ["real-time-order"]);
 }
 
 /// Changes one thing about a run of a correct ledger.
