@@ -264,7 +264,8 @@ async fn a_duplicate_within_the_request_is_a_replay() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_in_use_elsewhere_is_a_409_at_once_and_nothing_of_it_is_applied() {
-    let service = Arc::new(TestService::start().await);
+    // Long enough for the wait to be seen, however busy the machine is.
+    let service = Arc::new(TestService::start_with(&[("LOCK_WAIT_MILLIS", "2000")]).await);
     let (user, other) = (service.user_with(10).await, service.user_with(10).await);
     let lock = lock_row(&service, user).await;
     let first = tokio::spawn({

@@ -66,7 +66,10 @@ async fn what_may_have_been_applied_is_never_told_to_be_not_applied() {
 async fn a_lost_answer_is_an_unknown_outcome_and_the_change_is_there_once() {
     let database = cluster::shared().await.fresh_database().await;
     let proxy = Proxy::in_front_of(&database).await;
-    let service = Arc::new(TestService::start_through(proxy.database.clone(), database, &[]).await);
+    // Long enough for the wait to be seen, however busy the machine is.
+    let patient = [("LOCK_WAIT_MILLIS", "2000")];
+    let way = proxy.database.clone();
+    let service = Arc::new(TestService::start_through(way, database, &patient).await);
     for name in registry::names() {
         let user = service.user_with(10).await;
         assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");
