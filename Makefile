@@ -34,7 +34,7 @@ load: ## 10,000 connections for a minute on each classic approach of the running
 .PHONY: bench-hot
 bench-hot: ## Measure one hot account beside its upper limits and alternatives (ARGS=--help lists all)
 	@scripts/setup wrk nginx pgbench curl venv
-	@cargo build --release --locked --bins --example echo
+	@cargo build --release --locked --bins --example echo --example watchers
 	@exec python3 -B loadtest/bench_hot.py $(ARGS)
 
 .PHONY: bench-failures

@@ -9,19 +9,21 @@
 //! 3. [`operations`]: transfers, holds and atomic bulks.
 //! 4. [`store`]: sessions, migrations, and what a failure of the database means.
 //! 5. `queue`: how requests wait for each other within the process.
-//! 6. [`http`]: turns a request into a change, and the result into a response.
-//! 7. [`metrics`]: what is counted on that way.
-//! 8. [`cluster`]: the private PostgreSQL, which runs when no `DATABASE_URL` is given.
-//! 9. [`verify`]: the proof that the journal and the balances agree.
-//! 10. [`config`] and [`service`]: how the parts are configured and assembled.
-//! 11. [`doctor`]: what production needs of a database and of a machine.
-//! 12. [`commands`]: the subcommands of the executable.
+//! 6. [`feed`]: new entries of the journal, for everybody who watches a user.
+//! 7. [`http`]: turns a request into a change, and the result into a response.
+//! 8. [`metrics`]: what is counted on that way.
+//! 9. [`cluster`]: the private PostgreSQL, which runs when no `DATABASE_URL` is given.
+//! 10. [`verify`]: the proof that the journal and the balances agree.
+//! 11. [`config`] and [`service`]: how the parts are configured and assembled.
+//! 12. [`doctor`]: what production needs of a database and of a machine.
+//! 13. [`commands`]: the subcommands of the executable.
 
 pub mod approach;
 pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod doctor;
+pub mod feed;
 pub mod http;
 pub mod ledger;
 pub mod metrics;

@@ -50,6 +50,7 @@ class Arena:
         self._service = target / "plimsoll"
         self._echo = target / "examples" / "echo"
         self.tester = target / "concurrency-tester"
+        self.watchers = target / "examples" / "watchers"
 
     @cached_property
     def postgres(self) -> Postgres:

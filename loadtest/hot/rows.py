@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from .arena import USERS
+from .events import Watched
 from .operations import Moments, Operations, PgbenchTransfers, Stream, StreamMemory
 from .sides import Approach, Burst, Constant, Memory, Pgbench
 from .wrk import Answers, Load, OperationLoad
@@ -13,6 +14,10 @@ from .wrk import Answers, Load, OperationLoad
 MANY = 10_000
 # The changes of a bulk: the most that a request may have.
 BULK = 1_000
+# The user that many watch, how often it is changed in a second, and how many watch.
+OTHER_USER = 2
+RATE = 200
+CROWD = 1_000
 # wrk includes the time of connecting, most of a second, in its measurement.
 MANY_LOAD = Load(MANY, longer=3)
 
@@ -69,6 +74,7 @@ def sections(fast: str) -> list[Section]:
         Section("stream's memory", (stream_memory_row(),), rounds_max=1),
         Section("transfers", transfer_rows()),
         Section("a long history", (moment_row(),), rounds_max=3),
+        Section("events", event_rows(fast, hot)),
     ]
 
 
@@ -191,3 +197,14 @@ def transfer_rows() -> tuple[Row, ...]:
 def moment_row() -> Row:
     moments = Moments("balance at a moment, p50")
     return Row("moment", "balance at a moment, a million entries: p50", moments, at_most=5)
+
+
+def event_rows(fast: str, hot: Approach) -> tuple[Row, ...]:
+    watched = Watched(f"{fast}, hot, one watcher", hot, user=1, streams=1)
+    # The same changes of another user on both sides; only the streams differ.
+    beside = Watched(f"{fast}, hot, beside {RATE} changes/s", hot, OTHER_USER, 0, RATE)
+    crowd = Watched(f"the same, watched by {CROWD:,}", hot, OTHER_USER, CROWD, RATE)
+    return (
+        Row("events", f"{fast}, hot: with one watcher / without", watched, hot, at_least=0.9),
+        Row("events-crowd", f"{fast}, hot: {crowd.name} / by nobody", crowd, beside, at_least=0.9),
+    )

@@ -34,12 +34,20 @@ pub struct HttpLimits {
     pub head: Duration,
     /// Time limit for the body of a request.
     pub body: Duration,
-    /// How long a connection may rest between two requests, and a stream of changes may stand still.
+    /// How long a connection may rest between two requests, and a stream may stand still.
     pub idle: Duration,
     /// How long new requests are still accepted after the stop has been announced.
     pub stop_delay: Duration,
     /// Time limit for the requests in flight at shutdown.
     pub drain: Duration,
+}
+
+impl HttpLimits {
+    /// The most streams of events. A stream is never closed for another connection, so the other half of
+    /// the connections is left for requests.
+    pub fn event_streams(&self) -> usize {
+        (self.connections / 2).max(1)
+    }
 }
 
 /// The files of a certificate, in PEM.

@@ -74,7 +74,7 @@ pub static VARIABLES: &[Variable] = &[
     variable(
         "MAX_CONNECTIONS",
         "16384",
-        "open HTTP connections; one more closes the one that has been idle longest, or is refused with 503",
+        "open HTTP connections, half of which may be streams of events; one more closes the one that has been idle longest, or is refused with 503",
     ),
     variable(
         "HEAD_TIMEOUT_SECS",

@@ -12,9 +12,9 @@ pub fn sessions_of_one_instance(config: &Config) -> u32 {
         .map(|share| share.size + share.reads)
         .sum();
     let lanes = u32::try_from(config.approaches.lanes).unwrap_or(u32::MAX);
-    // The lane of operations, the expiry of keys, the sweep of holds, the readiness check, and the
-    // metrics of the database.
-    const OTHERS: u32 = 5;
+    // The lane of operations, the expiry of keys, the sweep of holds, the readiness check, the metrics
+    // of the database, and the feed of events.
+    const OTHERS: u32 = 6;
     pooled.saturating_add(lanes).saturating_add(OTHERS)
 }
 

@@ -12,6 +12,7 @@ use super::error::HttpError;
 use super::leaving::Leaving;
 use super::room::Room;
 use crate::approach::registry::Approaches;
+use crate::feed::Feed;
 use crate::ledger::UserId;
 use crate::operations::Operations;
 use crate::store::Store;
@@ -30,6 +31,8 @@ pub struct Parts {
     pub metrics: MetricsText,
     /// Everything else that needs the database.
     pub store: Store,
+    /// New entries, for those who watch.
+    pub feed: Feed,
     /// Whether the database takes changes.
     pub readiness: Readiness,
     /// Whether the service is about to stop.

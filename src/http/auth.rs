@@ -46,11 +46,15 @@ impl Tokens {
     /// Finds the token of a request. Compares digests, and with every token in constant time, so that
     /// the time taken reveals neither a token nor its length.
     fn admit(&self, headers: &HeaderMap, scope: Scope) -> Result<Caller, Refused> {
-        let sent = TokenDigest::of(bearer(headers).ok_or(Refused::Unauthorized)?);
+        let sent = bearer(headers).ok_or(Refused::Unauthorized)?;
+        self.find(&TokenDigest::of(sent), scope)
+    }
+
+    fn find(&self, sent: &TokenDigest, scope: Scope) -> Result<Caller, Refused> {
         let tokens = self.0.load();
         let mut found = u64::MAX;
         for (number, token) in (0..).zip(tokens.iter()) {
-            found.conditional_assign(&number, token.digest.ct_eq(&sent));
+            found.conditional_assign(&number, token.digest.ct_eq(sent));
         }
         let found = usize::try_from(found).ok().and_then(|number| tokens.get(number));
         let token = found.ok_or(Refused::Unauthorized)?;
@@ -70,6 +74,26 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+/// The token of a request whose response lasts, to be checked again. Only its digest is kept.
+pub(super) struct Pass {
+    tokens: Tokens,
+    sent: Option<TokenDigest>,
+    scope: Scope,
+}
+
+impl Pass {
+    /// For a request that was let in.
+    pub(super) fn of(tokens: &Tokens, headers: &HeaderMap, scope: Scope) -> Self {
+        let sent = bearer(headers).filter(|_| tokens.are_required()).map(TokenDigest::of);
+        Self { tokens: tokens.clone(), sent, scope }
+    }
+
+    /// Whether the request would be let in now.
+    pub(super) fn is_valid(&self) -> bool {
+        self.sent.as_ref().is_none_or(|sent| self.tokens.find(sent, self.scope).is_ok())
+    }
 }
 
 /// What guards some routes.
@@ -149,6 +173,23 @@ mod tests {
                 assert_eq!(admitted, expected);
             }
         }
+    }
+
+    #[test]
+    fn a_pass_is_valid_as_long_as_its_token_has_the_scope() {
+        let of = |list| Tokens::new(tokens(list));
+        let current = of("a:read:alpha,b:read:beta");
+        let pass = Pass::of(&current, &headers("Bearer alpha"), Scope::Read);
+        assert!(pass.is_valid());
+        for (list, is_valid) in [
+            ("renamed:read+write:alpha", true),
+            ("a:write:alpha,b:read:beta", false),
+            ("b:read:beta", false),
+        ] {
+            current.replace(tokens(list));
+            assert_eq!(pass.is_valid(), is_valid, "{list}");
+        }
+        assert!(Pass::of(&Tokens::new(Vec::new()), &HeaderMap::new(), Scope::Read).is_valid());
     }
 
     #[tokio::test]

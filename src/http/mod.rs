@@ -18,6 +18,7 @@ pub mod credentials;
 pub mod decided;
 pub mod docs;
 pub mod error;
+pub mod events;
 pub mod health;
 pub mod holding;
 pub mod holds;
@@ -160,6 +161,7 @@ fn reading() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(users::show))
         .routes(routes!(users::changes))
+        .routes(routes!(events::watch))
         .routes(routes!(balance_at::show))
         .routes(routes!(holds::list))
         .routes(routes!(holds::show))

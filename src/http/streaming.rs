@@ -37,6 +37,41 @@ pub(super) struct Link {
     leaving: Leaving,
 }
 
+/// The parts of a body that wait for the connection.
+pub(super) const PARTS_MAX: usize = 2;
+
+/// What is sent of a body.
+pub(super) enum Part {
+    Text(Bytes),
+    /// Nothing more will come.
+    End,
+}
+
+/// Takes the parts of a body, and the body.
+pub(super) fn output() -> (mpsc::Sender<Part>, Body) {
+    let (sender, receiver) = mpsc::channel(PARTS_MAX);
+    (sender, Body::new(Output(receiver)))
+}
+
+struct Output(mpsc::Receiver<Part>);
+
+impl hyper::body::Body for Output {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.0.poll_recv(context).map(|part| match part {
+            Some(Part::Text(text)) => Some(Ok(Frame::data(text))),
+            Some(Part::End) => None,
+            // A response must not look complete if it is not.
+            None => Some(Err(axum::Error::new("the stream's task has panicked"))),
+        })
+    }
+}
+
 /// For one response.
 pub(super) fn streaming() -> (Streaming, Connecting) {
     let (sender, receiver) = mpsc::channel(1);

@@ -25,7 +25,7 @@ impl From<Entry> for AppliedChange {
             held_amount: entry.held_amount,
             balance: entry.balance,
             held: entry.held,
-            created_at: entry.created_at,
+            created_at: entry.created_at.to_string(),
             reference: entry.reference,
             key: entry.key,
             hold: entry.hold,

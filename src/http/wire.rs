@@ -7,6 +7,9 @@ mod history;
 mod holds;
 mod operations;
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::json;
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
@@ -15,7 +18,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::ledger::{self, Amount, Payment, Reference, UserId};
 
-pub(super) use history::{AppliedChange, Changes, Peer};
+pub(super) use history::{AppliedChange, Changes, Peer, Standing};
 pub(super) use holds::{HOLD_STATES, Hold, HoldNumber, HoldState, Holds};
 pub(super) use operations::{
     AllDone, AppliedOfAll, HoldCaptured, HoldReleased, NewHoldDone, Side, TransferDone,
@@ -38,6 +41,14 @@ pub(super) const LINE_BYTES_MAX: usize = BODY_BYTES_MAX;
 /// [`LINE_COST_MIN`] bytes: so it is 8,192 lines, four batches of a lane.
 pub(super) const WINDOW_BYTES: usize = 1024 * 1024;
 pub(super) const LINE_COST_MIN: usize = 128;
+
+/// The time between two heartbeats of a stream of events, at most. Shorter than the time-outs of proxies,
+/// of which 30 s is a short one. Also the time after which a token that was taken back ends its streams.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A client of events connects again after a random time between these, in milliseconds: when an instance
+/// ends, its clients do not come to the others at the same moment.
+pub(super) const RECONNECT_MILLIS: RangeInclusive<u32> = 500..=2_500;
 
 /// The service reads and drops a body or a head that is too long, up to this many bytes. Otherwise
 /// the connection would be reset, and the client would lose the response.
@@ -74,6 +85,9 @@ pub(super) const AT_OR_VERSION: &str = "Either at or version is required, and no
 pub(super) const AT_RULE: &str =
     "at must be a time as in RFC 3339, such as 2026-01-31T12:00:00.123456Z";
 
+pub(super) const LAST_EVENT_ID: &str = "Last-Event-ID";
+
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 pub(super) const NDJSON: &str = "application/x-ndjson";

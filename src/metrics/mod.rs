@@ -8,11 +8,13 @@
 //! - `lanes`: queues, batches, and restarts of lanes.
 //! - [`sessions`]: the pools of database sessions.
 //! - [`database`]: what the database holds, as a background task last saw it.
+//! - [`feed`]: streams of events, and how late they are.
 //!
 //! The histograms are those of the library, each behind a mutex. Two threads that serve requests hold it
 //! for some nanoseconds each, which is measured in ARCHITECTURE.md.
 
 pub mod database;
+pub mod feed;
 pub(crate) mod lanes;
 pub(crate) mod outcomes;
 pub(crate) mod requests;
@@ -28,6 +30,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use database::Database;
+use feed::FeedCounters;
 pub(crate) use lanes::LaneCounters;
 use lanes::{LaneKind, Lanes};
 use outcomes::Outcomes;
@@ -49,6 +52,7 @@ pub struct Metrics {
     lanes: Lanes,
     pools: Pools,
     database: Database,
+    feed: FeedCounters,
 }
 
 /// What is only known at the moment of a scrape.
@@ -96,7 +100,8 @@ impl Default for Metrics {
         let pools = Pools::new(&mut registry);
         let database = Database::default();
         registry.register_collector(Box::new(database.clone()));
-        Self { registry, requests, outcomes, lanes, pools, database }
+        let feed = FeedCounters::new(&mut registry);
+        Self { registry, requests, outcomes, lanes, pools, database, feed }
     }
 }
 
@@ -135,6 +140,11 @@ impl Metrics {
     /// The counters of one pool of sessions.
     pub(crate) fn of_pool(&self, kind: PoolKind) -> sessions::PoolCounters {
         self.pools.counters(kind)
+    }
+
+    /// The counters of the feed of events.
+    pub fn of_feed(&self) -> FeedCounters {
+        self.feed.clone()
     }
 
     /// Where the state of the database is published.

@@ -15,8 +15,10 @@ use tracing::info;
 use crate::approach::registry::{ApproachOptions, Shared};
 use crate::cluster::{PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};
+use crate::feed::{self, Feed};
 use crate::http::Internal;
 use crate::http::credentials::Credentials;
+use crate::http::events;
 use crate::http::leaving::Leaving;
 use crate::http::listener::Listener;
 use crate::http::observe::{ObserverParts, failure_log::FailureLog};
@@ -41,6 +43,7 @@ pub struct Service {
     internal: Option<Serving>,
     leaving: Leaving,
     background: [JoinHandle<()>; 4],
+    feed: feed::Running,
     log: FailureLog,
     supervisor: Option<JoinHandle<()>>,
     shared: Shared,
@@ -52,7 +55,7 @@ impl Service {
     /// Starts all parts in order. On an error, it stops the parts that have started.
     ///
     /// The lanes, the expiry of keys and holds, and the supervision of the private cluster run on the current
-    /// runtime; requests are served on threads of their own.
+    /// runtime; requests and the feed of events are served on threads of their own.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         Self::start_unless(config, std::future::pending()).await
     }
@@ -114,10 +117,15 @@ impl Service {
             readiness: Readiness::new(connector.clone()),
             leaving: Leaving::default(),
         };
+        let streams_max = config.http.event_streams();
+        let counters = shared.metrics().of_feed();
+        let (feed, reading) =
+            Feed::start(connector.clone(), events::append, streams_max, counters)?;
         let outside = Outside {
             observers: ObserverParts { metrics: Arc::clone(shared.metrics()), log: log.clone() },
             about,
             credentials,
+            feed,
         };
         let database = (&connector, &shared, &operations, &stores);
         let workers = start_workers(config, database, &outside).await?;
@@ -148,6 +156,7 @@ impl Service {
             internal,
             leaving,
             background,
+            feed: reading,
             log,
             supervisor,
             shared,
@@ -187,6 +196,7 @@ impl Service {
             internal.stop().await;
         }
         tokio::join!(self.shared.close(CLOSE_MAX), self.operations.close(CLOSE_MAX));
+        drop(self.feed);
         // This may hit the middle of a transaction: the database rolls it back.
         self.background.iter().for_each(JoinHandle::abort);
         self.log.summarize();

@@ -9,6 +9,7 @@ use super::entrance::Serving;
 use super::error::StartError;
 use crate::approach::registry::{Approaches, Shared};
 use crate::config::{Config, HttpLimits};
+use crate::feed::Feed;
 use crate::http::credentials::Credentials;
 use crate::http::observe::ObserverParts;
 use crate::http::server::Workers;
@@ -33,6 +34,7 @@ pub(super) struct Outside {
     pub(super) credentials: Credentials,
     pub(super) about: Internal,
     pub(super) observers: ObserverParts,
+    pub(super) feed: Feed,
 }
 
 /// The sessions of all threads.
@@ -45,7 +47,7 @@ pub(super) async fn start_internal(
     outside: &Outside,
 ) -> Result<Serving, StartError> {
     let limits = HttpLimits { connections: INTERNAL_CONNECTIONS, ..limits };
-    let Outside { credentials, about, observers } = outside.clone();
+    let Outside { credentials, about, observers, .. } = outside.clone();
     let workers = Workers::start("internal", 1, limits, about.leaving.clone(), move |_| {
         let router = http::internal_router(about.clone(), credentials.tokens());
         let front = http::front(router, &observers);
@@ -82,7 +84,7 @@ pub(super) async fn start_workers(
     Workers::start("http", count, http, outside.about.leaving.clone(), move |number| {
         let (connector, stores) = (connector.clone(), Arc::clone(&stores));
         let (shared, operations) = (shared.clone(), operations.clone());
-        let Outside { about, credentials, observers } = outside.clone();
+        let Outside { about, credentials, observers, feed } = outside.clone();
         let Internal { metrics, readiness, leaving } = about;
         let tokens = credentials.tokens().clone();
         async move {
@@ -106,6 +108,7 @@ pub(super) async fn start_workers(
                 operations: Operations::new(&operations),
                 metrics,
                 store: store.clone(),
+                feed,
                 readiness,
                 leaving,
                 tokens,

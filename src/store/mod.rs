@@ -6,7 +6,7 @@
 //! - Rows that stay locked: [`held`].
 //! - The start: [`first_connection`], [`schema`]; the rights of the service's role: [`grants`].
 //! - Tables and their statements: [`users`], [`history`], [`holds`], [`keys`],
-//!   [`key_expiry`], [`hold_expiry`], [`posting`], [`balance_at`].
+//!   [`key_expiry`], [`hold_expiry`], [`posting`], [`balance_at`]; moments: `timestamp`.
 //! - How much of a queue one user may fill: [`share`].
 //! - Whether the database accepts changes: [`readiness`]; how much it holds: [`sizes`].
 
@@ -32,6 +32,7 @@ pub mod session;
 pub mod sessions;
 pub mod share;
 pub mod sizes;
+mod timestamp;
 pub mod users;
 
 use std::time::Duration;

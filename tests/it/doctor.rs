@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};
 
 use crate::cluster::{fresh_folder, options_in, shared};
+use crate::events::client::Events;
 use crate::executable::{error_line, run, text};
 use crate::faults::until;
 use crate::operations::transfer;
@@ -251,6 +252,7 @@ async fn an_instance_opens_no_more_sessions_than_are_counted() {
         transfer(&service, user, 1, 1).await;
     }
     service.send(reqwest::Method::GET, "/readyz", None).await;
+    let _watching = Events::open(service.service.address(), 1).await;
     let lookup = |name: &str| {
         let set = variables.iter().find(|(variable, _)| *variable == name);
         set.map(|(_, value)| (*value).to_owned())

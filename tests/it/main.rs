@@ -12,6 +12,7 @@ mod conformance;
 mod contract;
 mod dashboards;
 mod doctor;
+mod events;
 mod executable;
 mod failover;
 mod fatal;

@@ -2,6 +2,7 @@
 
 pub(crate) mod answers;
 mod contract;
+mod events;
 mod operations;
 mod page;
 mod recorder;

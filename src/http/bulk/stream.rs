@@ -25,14 +25,14 @@ use tokio::time::{Duration, timeout};
 use super::items::{self, Items};
 use super::lines::{Line, Lines};
 use super::window::{Progress, Window};
-use super::writer::{self, Chunk, Part, Read, Writer};
+use super::writer::{Chunk, Read, Writer};
 use crate::approach::bulk::Bulk;
 use crate::http::app::App;
 use crate::http::body::{CHANGE, not_json};
 use crate::http::error::HttpError;
 use crate::http::key;
 use crate::http::response::of_type;
-use crate::http::streaming::{Attended, Connecting, Link, streaming};
+use crate::http::streaming::{Attended, Connecting, Link, Part, output, streaming};
 use crate::http::wire::{KEYS_OF_CHANGES, NDJSON};
 
 /// The most lines that are sent on their way together.
@@ -60,7 +60,7 @@ pub(super) async fn respond(app: &App, request: Request) -> Result<Response<Body
         yield_now().await;
     }
     let (mark, connecting) = streaming();
-    let (output, frames) = writer::output();
+    let (output, frames) = output();
     let running = run(Arc::clone(app), body, first, output, connecting);
     // Its place must last as long as its task, which may outlive the connection.
     tokio::spawn(running.map(|()| drop(place)));

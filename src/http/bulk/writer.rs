@@ -1,11 +1,7 @@
 //! The writing half of a stream: waits for answers, and sends them as lines.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use axum::body::Body;
-use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, timeout_at};
 
@@ -14,13 +10,10 @@ use super::window::{InWindow, Progress};
 use crate::approach::bulk::Submitted;
 use crate::http::error::{Failures, HttpError, Reasons, write_item};
 use crate::http::observe::Observed;
-use crate::http::streaming::Link;
+use crate::http::streaming::{Link, PARTS_MAX, Part};
 
 /// A part of the response is sent when it has this many bytes, or when no other answer is ready.
 const PART_BYTES: usize = 16 * 1024;
-
-/// The parts that wait for the connection.
-const PARTS_MAX: usize = 2;
 
 /// Lines that were sent on their way together.
 pub(super) struct Chunk {
@@ -35,38 +28,6 @@ pub(super) enum Read {
     Lines(Box<Chunk>),
     /// The stream is over; with an error, it was ended early.
     End(Option<HttpError>),
-}
-
-/// What is sent of a response.
-pub(super) enum Part {
-    Text(Bytes),
-    /// Nothing more will come.
-    End,
-}
-
-/// Takes the parts of a response, and the response's body.
-pub(super) fn output() -> (mpsc::Sender<Part>, Body) {
-    let (sender, receiver) = mpsc::channel(PARTS_MAX);
-    (sender, Body::new(Output(receiver)))
-}
-
-struct Output(mpsc::Receiver<Part>);
-
-impl hyper::body::Body for Output {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.0.poll_recv(context).map(|part| match part {
-            Some(Part::Text(text)) => Some(Ok(Frame::data(text))),
-            Some(Part::End) => None,
-            // A response must not look complete if it is not.
-            None => Some(Err(axum::Error::new("the stream's task has panicked"))),
-        })
-    }
 }
 
 pub(super) struct Writer {

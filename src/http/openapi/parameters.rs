@@ -8,7 +8,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::schemas::string;
 use crate::approach::registry;
-use crate::http::wire::{DOCS_FILES, HoldNumber, HoldState, PAGE_DEFAULT, PAGE_MAX, whole_number};
+use crate::http::wire::{
+    DOCS_FILES, HoldNumber, HoldState, LAST_EVENT_ID, PAGE_DEFAULT, PAGE_MAX, whole_number,
+};
 use crate::ledger::{Key, UserId};
 
 /// `{approach}` in a path.
@@ -96,6 +98,32 @@ impl IntoParams for Moment {
                      than the user's version",
                 ))
                 .schema(Some(whole_number(0, i64::MAX)))
+                .build(),
+        ]
+    }
+}
+
+/// Where a stream of events begins.
+pub struct Position;
+
+impl IntoParams for Position {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let version = || whole_number(0, i64::MAX);
+        vec![
+            optional(LAST_EVENT_ID, ParameterIn::Header)
+                .description(Some(
+                    "The version after which the stream begins: the `id` of the last event that the \
+                     client has seen. Not more than the user's version. Without it, the stream begins \
+                     with what follows the user's version now",
+                ))
+                .schema(Some(version()))
+                .build(),
+            optional("after", ParameterIn::Query)
+                .description(Some(
+                    "The same, for clients that cannot send the header. Where both are sent, the \
+                     header counts: `EventSource` sends it when it connects again, to the same URL",
+                ))
+                .schema(Some(version()))
                 .build(),
         ]
     }

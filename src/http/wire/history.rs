@@ -61,6 +61,14 @@ pub(in crate::http) struct AppliedChange {
     pub(in crate::http) peer: Option<Peer>,
 }
 
+/// Where a stream of events begins: the user as of now.
+#[derive(Serialize)]
+pub(in crate::http) struct Standing {
+    pub(in crate::http) balance: ledger::Balance,
+    pub(in crate::http) held: ledger::Balance,
+    pub(in crate::http) version: i64,
+}
+
 /// Another user's entry of the same operation. It names this one in turn.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct Peer {

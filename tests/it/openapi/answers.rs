@@ -5,8 +5,8 @@ use sqlx::Executor;
 
 use super::contract;
 use super::contract::object;
-use super::operations;
 use super::recorder::{AnswerRecorder, Probe, probes};
+use super::{events, operations};
 use crate::faults::{lock_row, signal_backends, until, waiting_for_locks};
 use crate::planted::plant_hold;
 use crate::service::TestService;
@@ -27,6 +27,7 @@ async fn every_answer_is_documented_and_every_documented_answer_is_given() {
     answers_lost_at_the_commit(&mut recorder).await;
     answers_of_a_broken_database(&mut recorder).await;
     operations::answers(&mut recorder).await;
+    events::answers(&mut recorder).await;
     assert_eq!(recorder.missing(), []);
 }
 

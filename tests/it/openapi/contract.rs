@@ -6,7 +6,7 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 /// General HTTP headers, which no operation has to document.
-const OF_HTTP: [&str; 12] = [
+const OF_HTTP: [&str; 13] = [
     "cache-control",
     "connection",
     "content-encoding",
@@ -17,6 +17,7 @@ const OF_HTTP: [&str; 12] = [
     "date",
     "referrer-policy",
     "transfer-encoding",
+    "x-accel-buffering",
     "x-content-type-options",
     "x-frame-options",
 ];

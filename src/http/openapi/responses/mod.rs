@@ -8,6 +8,7 @@ mod operations;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{Object, Type};
@@ -21,8 +22,9 @@ use self::by_status::{ByStatus, Responses, always, one_of};
 use super::schemas::{NewBalance, Status, string};
 use crate::http::error::HttpError;
 use crate::http::wire::{
-    self, AMOUNT_REQUIRED, AT_OR_VERSION, AT_RULE, BalanceThen, Changes, DOCS_FILES, HOLD_STATES,
-    HTML, INSUFFICIENT, JSON, OPENMETRICS, PAGE_MAX, REFERENCE_RULE, USER_REQUIRED, User, UserNow,
+    self, AMOUNT_REQUIRED, AT_OR_VERSION, AT_RULE, BalanceThen, Changes, DOCS_FILES, EVENT_STREAM,
+    HOLD_STATES, HTML, INSUFFICIENT, JSON, LAST_EVENT_ID, OPENMETRICS, PAGE_MAX, REFERENCE_RULE,
+    USER_REQUIRED, User, UserNow,
 };
 use crate::ledger::ChangeError;
 
@@ -140,6 +142,38 @@ impl IntoResponses for History {
         read()
             .success(StatusCode::OK, "A page, newest first", &page, Changes::name())
             .error(HttpError::bad_request(limit), "malformed: the sentence says what must be")
+            .build()
+    }
+}
+
+/// New entries of a history.
+pub struct Events;
+
+impl IntoResponses for Events {
+    fn responses() -> Responses {
+        let events = concat!(
+            "retry: 1500\nid: 1\nevent: state\n",
+            "data: {\"balance\":10000,\"held\":0,\"version\":1}\n\n",
+            "id: 2\nevent: change\n",
+            "data: {\"version\":2,\"kind\":\"change\",\"amount\":-2,\"heldAmount\":0,\"balance\":9998,",
+            "\"held\":0,\"createdAt\":\"2026-01-31T12:00:00.123456Z\"}\n\n",
+        );
+        let content = ContentBuilder::new().schema(Some(string())).example(Some(json!(events)));
+        let beyond =
+            format!("{LAST_EVENT_ID} must not be more than the user's version, which is 7");
+        let busy = ChangeError::Busy("too many streams of events are open");
+        read()
+            .content(
+                "The events, until the client or the service ends",
+                EVENT_STREAM,
+                content.build(),
+            )
+            .error(
+                HttpError::not_in_range(LAST_EVENT_ID, 0, i64::MAX),
+                "malformed: the sentence says what must be",
+            )
+            .error(HttpError::bad_request(beyond), "the history has no such entry")
+            .error(busy, "too many streams of events are open")
             .build()
     }
 }
