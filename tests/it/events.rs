@@ -21,11 +21,14 @@ async fn open(service: &TestService, user: i64) -> Events {
     Events::open(service.service.address(), user).await
 }
 
+/// With the longest references, a bulk may have no more.
+const BULK: usize = 700;
+
 /// Makes so many entries with bulks, through one instance.
 async fn make_entries(service: &TestService, user: i64, count: usize, reference: &str) {
-    for first in (0..count).step_by(1_000) {
+    for first in (0..count).step_by(BULK) {
         let change = json!({ "userId": user, "amount": 1, "reference": reference });
-        let changes = vec![change; (count - first).min(1_000)];
+        let changes = vec![change; (count - first).min(BULK)];
         let body = json!({ "changes": changes });
         let (answer, _) = post(service, "/changes", body, None).await;
         assert!(answer.0 == 200 && !answer.1.contains("error"), "{}", answer.1);
@@ -223,7 +226,8 @@ async fn what_cannot_be_watched_is_refused_before_a_stream_begins() {
     // No stream, and the connection goes on.
     for _ in 0..3 {
         let response = service.send(Method::HEAD, "/users/1/events", None).await;
-        assert_eq!((response.status().as_u16(), response.content_length()), (200, None));
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers().get("content-length"), None, "nobody knows");
         assert_eq!(response.headers()["content-type"], "text/event-stream");
     }
     let unknown = service.send(Method::HEAD, "/users/999999/events", None).await;

@@ -59,15 +59,15 @@ pub async fn watch(
             format!("{name} must not be more than the user's version, which is {version}");
         return Err(HttpError::bad_request(sentence));
     }
+    let (output, body) = output();
     if request.method() == Method::HEAD {
-        return Ok(head(Body::empty()));
+        return Ok(head(body));
     }
     let (begin, after) = match position {
         Some((_, after)) => (text::resumed(after), after),
         None => (text::state(&now), now.version),
     };
     let (mark, connecting) = streaming();
-    let (output, body) = output();
     let stream = Stream {
         watch: app.feed.watch(place, user, after, now.version),
         output,

@@ -16,7 +16,9 @@ pub(crate) struct Events {
     /// The status line and the headers.
     pub(crate) head: String,
     received: Vec<u8>,
+    /// Text of the body, of which this much was given out.
     text: String,
+    given: usize,
     end: Option<End>,
 }
 
@@ -62,7 +64,7 @@ impl Events {
         let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
         socket.write_all(head.as_bytes()).await.unwrap();
         let (head, received, text) = (String::new(), Vec::new(), String::new());
-        let mut events = Self { socket, head, received, text, end: None };
+        let mut events = Self { socket, head, received, text, given: 0, end: None };
         loop {
             if let Some(end) = find(&events.received, b"\r\n\r\n") {
                 let head: Vec<u8> = events.received.drain(..end + 4).collect();
@@ -92,10 +94,12 @@ impl Events {
     /// What is between two blank lines: an event or comments; none at the end.
     pub(crate) async fn block(&mut self) -> Option<String> {
         loop {
-            if let Some(end) = self.text.find("\n\n") {
-                let block: String = self.text.drain(..end + 2).collect();
-                return Some(block.trim_end().to_owned());
+            let text = &self.text[self.given..];
+            if let Some(end) = text.find("\n\n") {
+                self.given += end + 2;
+                return Some(text[..end].to_owned());
             }
+            self.text.drain(..std::mem::take(&mut self.given));
             if self.end.is_some() || !self.advance().await {
                 return None;
             }

@@ -17,7 +17,8 @@ use crate::service::{TestService, error_body, read};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_ends_all_streams_at_once_and_politely() {
-    let service = TestService::start_with(&[("DRAIN_TIMEOUT_SECS", "600")]).await;
+    let variables = [("DRAIN_TIMEOUT_SECS", "600"), ("IDLE_TIMEOUT_SECS", "600")];
+    let service = TestService::start_with(&variables).await;
     let user = service.user_with(0).await;
     let mut streams = Vec::new();
     for _ in 0..20 {
@@ -114,15 +115,18 @@ async fn a_lost_session_is_replaced_by_both_kinds_of_reads() {
         end_sessions(&service).await;
         // By the ring, and by a page.
         assert_eq!(events.change().await.id, version);
-        let resumed = async || {
-            let mut events = Events::resume(service.service.address(), user, version - 1).await;
-            events.change().await.id
-        };
-        until("a session can be had", async || {
-            service.send(reqwest::Method::GET, "/users/1", None).await.status() == 200
+        let (address, headers) =
+            (service.service.address(), format!("Last-Event-ID: {}\r\n", version - 1));
+        let mut resumed = None;
+        until("a stream begins", async || {
+            let path = format!("/users/{user}/events");
+            let events = Events::request(address, &path, &headers).await;
+            resumed = events.head.starts_with("HTTP/1.1 200 ").then_some(events);
+            resumed.is_some()
         })
         .await;
-        assert_eq!(resumed().await, version);
+        end_sessions(&service).await;
+        assert_eq!(resumed.unwrap().change().await.id, version);
     }
     drop(events);
     service.stop().await;
@@ -186,7 +190,7 @@ async fn a_journal_with_a_gap_ends_the_streams_of_its_user_only() {
     let mut events = open(&service, user).await;
     assert_eq!(events.next().await.unwrap().id, 10);
     let gap = format!(
-        "WITH moved AS (UPDATE users SET version = 12, balance = 12 WHERE id = {user}) \
+        "WITH moved AS (UPDATE users SET version = 12, balance = 12, changed_at = now() WHERE id = {user}) \
         INSERT INTO balance_changes \
             (user_id, version, kind, amount, held_amount, balance, held, created_at) \
         VALUES ({user}, 12, 'change', 1, 0, 12, 0, now())"

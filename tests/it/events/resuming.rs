@@ -110,7 +110,7 @@ async fn watchers_that_come_and_go_under_load_see_each_entry_once() {
 /// A client that does not read for a while, twenty thousand entries behind at last.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_watcher_gets_everything_and_others_do_not_wait_for_it() {
-    let service = TestService::start().await;
+    let service = TestService::start_with(&[("IDLE_TIMEOUT_SECS", "600")]).await;
     let user = service.user_with(0).await;
     let mut slow = open(&service, user).await;
     assert_eq!(slow.next().await.unwrap().id, 0);
