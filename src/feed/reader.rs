@@ -37,7 +37,7 @@ const SHARE_MIN: i64 = 4;
 
 /// The entries of a page, and the length after which none is added: what a watcher that does not read
 /// keeps in memory.
-const PAGE_ENTRIES: i64 = 256;
+const PAGE_ENTRIES: i64 = 128;
 const PAGE_BYTES: usize = 32 * 1024;
 
 /// The pause after a failure of the database, or a panic.
@@ -113,8 +113,8 @@ impl Reader {
                 sleep_until(page_due).await;
                 requests.recv().await
             };
+            // In any order: neither polls nor pages keep the other ones waiting.
             tokio::select! {
-                biased;
                 () = polling => match poll_due {
                     Some(_) => self.poll().await,
                     None => self.poll_due = Some(Instant::now() + PERIOD),

@@ -39,12 +39,18 @@ async fn a_client_that_does_not_read_is_cut() {
     let user = service.user_with(0).await;
     let mut stalled = open(&service, user).await;
     let mut reading = open(&service, user).await;
+    let open_connections = async || {
+        let metrics = Metrics::scrape(&service).await;
+        metrics.find("plimsoll_http_connections_open").unwrap()
+    };
+    let before = open_connections().await;
     let reference = "💶".repeat(255);
     let reader = reading.changes_from(1, 20_000);
     // More than the kernel keeps for a client.
     let ((), seen) = tokio::join!(make_entries(&service, user, 20_000, &reference), reader);
     assert_eq!(seen, 20_000);
     until("one stream is left", async || open_streams(&service).await == "1").await;
+    until("its place is free", async || open_connections().await < before).await;
     assert_eq!(stalled.end().await, End::Cut);
     service.change("self", user, 1).await;
     assert_eq!(reading.change().await.id, 20_001);
