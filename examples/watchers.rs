@@ -6,13 +6,14 @@
 //! one before, and how many streams have not seen everything. It takes no part in a build of the service.
 
 use std::cell::Cell;
+use std::io::{self, Read as _};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, stdin};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// How long the streams may take for the last events.
@@ -74,7 +75,7 @@ async fn run(address: &str, user: u64, streams: usize, rate: u32) -> Outcome<()>
     println!("{streams} streams are open");
     let changes = Rc::new(Changes::default());
     let changing = spawn_local(change(address.to_owned(), user, rate, Rc::clone(&changes)));
-    let _ = stdin().read_to_end(&mut Vec::new()).await;
+    let _ = spawn_blocking(|| io::stdin().read_to_end(&mut Vec::new())).await;
     changing.abort();
     let ends = Instant::now() + REST_MAX;
     let behind = loop {
@@ -104,7 +105,7 @@ async fn send(address: &str, request: &str) -> Outcome<TcpStream> {
         stream.write_all(request.as_bytes()).await?;
         Ok(stream)
     };
-    connecting.await.map_err(|error: std::io::Error| error.to_string())
+    connecting.await.map_err(|error: io::Error| error.to_string())
 }
 
 /// Reads lines, and takes the versions of those that have one. What frames the body's parts are lines as

@@ -120,9 +120,9 @@ async fn all_watchers_of_a_user_cost_one_question_at_a_time_and_none_costs_nothi
     // Nothing else asks the database by itself for a while.
     let variables = [("HOLD_SWEEP_SECS", "86400")];
     let service = TestService::start_through(proxy.database.clone(), database, &variables).await;
-    let polls = async || Metrics::scrape(&service).await.find(POLLS).unwrap();
+    let polls = async || Metrics::scrape(&service).await.value(POLLS).parse::<u32>().unwrap();
     assert_eq!(service.change("batched", 1, 1).await.0, 200);
-    assert_eq!(polls().await, 0.0, "nobody watches");
+    assert_eq!(polls().await, 0, "nobody watches");
 
     let mut watchers = Vec::new();
     for _ in 0..50 {
@@ -130,7 +130,7 @@ async fn all_watchers_of_a_user_cost_one_question_at_a_time_and_none_costs_nothi
         assert_eq!(watchers.last_mut().unwrap().next().await.unwrap().name, "state");
     }
     let (before, began) = (proxy.round_trips(), polls().await);
-    until("some polls", async || polls().await >= began + 20.0).await;
+    until("some polls", async || polls().await >= began + 20).await;
     let trips = proxy.round_trips() - before;
     // A poll is one; its plans are made anew once a second, and the figures of the database are read.
     assert!((15..=50).contains(&trips), "{trips}");
