@@ -23,8 +23,9 @@
 //! An entry is visible when it is durable, on the synchronous standbys as well, so no watcher sees one that a
 //! crash takes back. While the database is away the reader asks again and again, and the streams stay open;
 //! then it goes on after the last versions that it knows. When the process dies, the clients connect
-//! elsewhere with the last version that they have seen. Only a failover that loses committed entries makes
-//! a difference: a client that has seen those is refused, because its version is beyond the user's.
+//! elsewhere with the last version that they have seen. Only a database that has lost committed entries
+//! makes a difference: the next watcher finds that out, the streams of the user end, and a client that has
+//! seen lost entries is refused, because its version is beyond the user's.
 //!
 //! # Bounds
 //! The streams are bounded ([`Feed::place`]). A ring is bounded, by a time and by a length. A watcher has at
@@ -44,6 +45,7 @@ use std::thread;
 
 use tokio::runtime;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch as watching};
+use tracing::error;
 
 use self::reader::Reader;
 use self::ring::Ring;
@@ -85,8 +87,11 @@ struct PageRequest {
     reply: oneshot::Sender<Vec<block::Block>>,
 }
 
-/// The right to one stream, until it is dropped.
+/// The right to one stream of a user, until it is dropped.
 pub struct Place {
+    user: UserId,
+    /// The version up to which the user's entries were read when the place was taken.
+    known: Option<i64>,
     _permit: OwnedSemaphorePermit,
     _open: OpenStream,
 }
@@ -127,21 +132,29 @@ impl Feed {
         Ok((Self { shared, pages, places }, Running(stop)))
     }
 
-    /// Takes the place of a stream.
+    /// Takes the place of a stream that is going to watch this user.
     ///
     /// # Errors
     /// [`ChangeError::Busy`] when there are too many.
-    pub fn place(&self) -> Result<Place, ChangeError> {
+    pub fn place(&self, user: UserId) -> Result<Place, ChangeError> {
         let permit = Arc::clone(&self.places).try_acquire_owned();
         let permit =
             permit.map_err(|_| ChangeError::Busy("too many streams of events are open"))?;
-        Ok(Place { _permit: permit, _open: self.shared.counters.stream() })
+        let known = self.shared.rings().get(&user).map(|ring| ring.borrow().last());
+        Ok(Place { user, known, _permit: permit, _open: self.shared.counters.stream() })
     }
 
-    /// Watches a user: gives the entries that follow version `after`. The user is known to have `version`
-    /// entries, or more.
-    pub fn watch(&self, place: Place, user: UserId, after: i64, version: i64) -> Watch {
+    /// Watches the user of the place: gives the entries that follow version `after`. The user was seen with
+    /// `version` entries since the place was taken.
+    pub fn watch(&self, place: Place, after: i64, version: i64) -> Watch {
+        let (user, known) = (place.user, place.known);
         let mut rings = self.shared.rings();
+        // What was read before is visible to every later statement, unless the database has lost it. A new
+        // watcher would wait for versions that have yet to be made once more.
+        if known.is_some_and(|known| version < known) {
+            error!(%user, ?known, version, "the database has lost entries: this user's streams are ended");
+            rings.remove(&user);
+        }
         if rings.is_empty() {
             self.shared.woken.notify_one();
         }
@@ -152,7 +165,7 @@ impl Feed {
             }
         };
         drop(rings);
-        Watch::new(self, place, user, after, ring)
+        Watch::new(self, place, after, ring)
     }
 }
 

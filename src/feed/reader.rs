@@ -24,7 +24,11 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// The longest pause. So an entry is seen within half a second if the poll takes no longer than 200 ms.
 const PAUSE_MAX: Duration = Duration::from_millis(300);
 
-/// The pause is so many times as long as the last poll, within these limits. Many watched users cost a
+/// The pause for each watcher that got something, within these limits. A write to a socket and the wake-ups
+/// for it cost some 30 µs, however many entries there are, so a crowd gets more at once and less often.
+const PAUSE_PER_WATCHER: Duration = Duration::from_micros(300);
+
+/// The pause is so many times as long as the last poll, within the same limits. Many watched users cost a
 /// search in an index each: 10,000 of them some 20 ms. So the reader never keeps a processor of the database
 /// busy.
 const PAUSE_FACTOR: u32 = 4;
@@ -145,11 +149,12 @@ impl Reader {
         let pause = match self.noted(read) {
             Some(news) => {
                 let is_behind = news.iter().any(|news| news.blocks.entries() >= share);
-                news.into_iter().for_each(|news| self.shared.publish(news));
+                let woken: usize = news.into_iter().map(|news| self.shared.publish(news)).sum();
+                let crowd = PAUSE_PER_WATCHER.saturating_mul(woken.try_into().unwrap_or(u32::MAX));
                 if is_behind {
                     Duration::ZERO
                 } else {
-                    (took * PAUSE_FACTOR).clamp(PERIOD, PAUSE_MAX)
+                    (took * PAUSE_FACTOR).max(crowd).clamp(PERIOD, PAUSE_MAX)
                 }
             }
             None => RETRY_PAUSE,
@@ -265,11 +270,11 @@ impl Shared {
         known
     }
 
-    /// Appends new entries to a user's ring, and wakes its watchers.
-    fn publish(&self, News { user, blocks }: News) {
-        let Some(user) = UserId::new(user) else { return };
+    /// Appends new entries to a user's ring, and wakes its watchers. Returns how many there are.
+    fn publish(&self, News { user, blocks }: News) -> usize {
+        let Some(user) = UserId::new(user) else { return 0 };
         // A copy: waking a thousand watchers must not keep new ones waiting for the map.
-        let Some(ring) = self.rings().get(&user).cloned() else { return };
+        let Some(ring) = self.rings().get(&user).cloned() else { return 0 };
         let last = ring.borrow().last();
         let has_gap = blocks.has_gap();
         let blocks = blocks.finish();
@@ -281,6 +286,7 @@ impl Shared {
             report_gap(user.get(), ring.borrow().last());
             self.rings().remove(&user);
         }
+        ring.receiver_count()
     }
 }
 

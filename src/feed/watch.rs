@@ -8,11 +8,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::block::{Block, Entries};
 use super::ring::{Next, Ring};
 use super::{Feed, PageRequest, Place, Shared};
-use crate::ledger::UserId;
 
 /// Watches a user until it is dropped.
 pub struct Watch {
-    user: UserId,
     /// The version of the last entry that was given out.
     after: i64,
     ring: watch::Receiver<Ring>,
@@ -22,26 +20,19 @@ pub struct Watch {
     /// The rest of the last page.
     page: VecDeque<Block>,
     shared: Arc<Shared>,
-    _place: Place,
+    place: Place,
 }
 
 impl Watch {
-    pub(super) fn new(
-        feed: &Feed,
-        place: Place,
-        user: UserId,
-        after: i64,
-        ring: watch::Receiver<Ring>,
-    ) -> Self {
+    pub(super) fn new(feed: &Feed, place: Place, after: i64, ring: watch::Receiver<Ring>) -> Self {
         Self {
-            user,
             after,
             ring,
             pages: feed.pages.clone(),
             asked: None,
             page: VecDeque::new(),
             shared: Arc::clone(&feed.shared),
-            _place: place,
+            place,
         }
     }
 
@@ -78,7 +69,7 @@ impl Watch {
     /// Asks for a page; `None` if the feed has ended.
     async fn ask(&mut self) -> Option<()> {
         let (reply, asked) = oneshot::channel();
-        let request = PageRequest { user: self.user, after: self.after, reply };
+        let request = PageRequest { user: self.place.user, after: self.after, reply };
         self.pages.send(request).await.ok()?;
         self.asked = Some(asked);
         Some(())

@@ -49,7 +49,7 @@ pub async fn watch(
 ) -> Result<Response<Body>, HttpError> {
     let user = path_user(id)?;
     let position = position(request.headers(), request.uri().query())?;
-    let place = app.feed.place().of_user(user)?;
+    let place = app.feed.place(user).of_user(user)?;
     let now = app.store.user(user).await.of_user(user)?;
     if let Some((name, after)) = position
         && after > now.version
@@ -69,7 +69,7 @@ pub async fn watch(
     };
     let (mark, connecting) = streaming();
     let stream = Stream {
-        watch: app.feed.watch(place, user, after, now.version),
+        watch: app.feed.watch(place, after, now.version),
         output,
         pass: Pass::of(&app.tokens, request.headers(), Scope::Read),
         idle_limit: app.idle_limit,

@@ -234,3 +234,30 @@ async fn a_stream_begins_when_the_database_answers() {
     drop(events);
     service.stop().await;
 }
+
+/// As after a failover to a standby that was behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_the_database_has_lost_end_the_streams_and_new_ones_begin_again() {
+    let service = TestService::start().await;
+    let user = service.user_with(0).await;
+    let mut before = open(&service, user).await;
+    assert_eq!(before.next().await.unwrap().id, 0);
+    make_entries(&service, user, 10, "r").await;
+    before.changes(1..=10).await;
+    let lost = format!(
+        "DELETE FROM balance_changes WHERE user_id = {user} AND version > 5; \
+         UPDATE users SET version = 5, balance = 5 WHERE id = {user}"
+    );
+    service.pool.execute(&*lost).await.unwrap();
+    let mut after = open(&service, user).await;
+    assert_eq!(after.next().await.unwrap().id, 5);
+    let last = before.block().await;
+    assert_eq!(last.as_deref(), Some(": the events cannot go on, connect again"));
+    service.change("self", user, 1).await;
+    assert_eq!(after.change().await.id, 6);
+    let path = format!("/users/{user}/events");
+    let refused = Events::request(service.service.address(), &path, "Last-Event-ID: 10\r\n").await;
+    assert!(refused.head.starts_with("HTTP/1.1 400 "), "{}", refused.head);
+    drop(after);
+    service.stop().await;
+}
