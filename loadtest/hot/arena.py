@@ -38,23 +38,31 @@ CONSTANT = """
 class Arena:
     """The servers under test. Each is started on its first use."""
 
-    def __init__(self, stack: ExitStack, root: Path):
+    def __init__(self, stack: ExitStack, root: Path, programs: Path | None = None):
         self.root = root
-        self._stack = stack
+        self.stack = stack
         folder = tempfile.TemporaryDirectory(prefix="plimsoll-bench-")
         self.folder = Path(stack.enter_context(folder))
         # PostgreSQL's user must be able to traverse it. Private files have modes of their own.
         self.folder.chmod(0o711)
         self.pool_size = default_pool_size(root)
-        target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release"
-        self._service = target / "plimsoll"
-        self._echo = target / "examples" / "echo"
-        self.tester = target / "concurrency-tester"
-        self.watchers = target / "examples" / "watchers"
+        # The folder of the programs under test.
+        self.programs = programs or self.built(root)
+        self._service = self.programs / "plimsoll"
+        self._echo = self.programs / "examples" / "echo"
+        self.tester = self.programs / "concurrency-tester"
+        self.watchers = self.programs / "examples" / "watchers"
+        # Servers of others, by name.
+        self.peers: dict[str, Process] = {}
+
+    @staticmethod
+    def built(root: Path) -> Path:
+        """The folder in which cargo leaves the programs of a release build."""
+        return Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release"
 
     @cached_property
     def postgres(self) -> Postgres:
-        return Postgres(self._stack, self.root, self.folder)
+        return Postgres(self.stack, self.root, self.folder)
 
     @cached_property
     def socket_service(self) -> Process:
@@ -72,20 +80,21 @@ class Arena:
         return self._start_service("service-stream", over_tcp=False)
 
     @cached_property
-    def nginx(self) -> str:
-        """The address of nginx, which answers everything with a constant."""
+    def nginx(self) -> Process:
+        """nginx, which answers everything with a constant."""
         port = processes.free_port()
-        nginx.start(self._stack, self.folder, port, CONSTANT.format(port=port))
-        return f"http://127.0.0.1:{port}"
+        process = nginx.start(self.stack, self.folder, port, CONSTANT.format(port=port))
+        process.address = f"http://127.0.0.1:{port}"
+        return process
 
     @cached_property
-    def echo(self) -> str:
-        """The address of the echo server: the service's HTTP side without anything behind it."""
+    def echo(self) -> Process:
+        """The echo server: the service's HTTP side without anything behind it."""
         env = processes.bare_environment(PORT=str(processes.free_port()))
         log = self.folder / "echo.log"
-        process = processes.start(self._stack, "echo", [self._echo], log, env)
+        process = processes.start(self.stack, "echo", [self._echo], log, env)
         process.wait_for_address(seconds=10)
-        return process.address
+        return process
 
     @cached_property
     def pgbench_script(self) -> Path:
@@ -94,10 +103,10 @@ class Arena:
         script.write_text(pgbench.statement_of_self(self.root))
         return script
 
-    def reset_database(self):
+    def reset_database(self, users: int = USERS):
         """Gives every round the same start, and empties the journal."""
         _ = self.socket_service  # has made the tables
-        self.postgres.sql(fresh_database(USERS))
+        self.postgres.sql(fresh_database(users))
 
     def entries(self) -> int:
         """How many entries all histories have together."""
@@ -117,7 +126,7 @@ class Arena:
             RUST_LOG="info,sqlx=error",
         )
         log = self.folder / f"{name}.log"
-        service = processes.start(self._stack, name, [self._service], log, env)
+        service = processes.start(self.stack, name, [self._service], log, env)
         service.wait_for_address(seconds=60)
         return service
 

@@ -29,7 +29,9 @@ http {{
 """
 
 
-def start(stack: ExitStack, folder: Path, port: int, http: str, workers: str = "auto"):
+def start(
+    stack: ExitStack, folder: Path, port: int, http: str, workers: str = "auto"
+) -> processes.Process:
     """Starts it with this content of the http block, and waits until it listens on the port."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     program = shutil.which("nginx", path=path)
@@ -42,3 +44,4 @@ def start(stack: ExitStack, folder: Path, port: int, http: str, workers: str = "
     log = folder / "nginx.log"
     process = processes.start(stack, "nginx", command, log, processes.bare_environment())
     process.wait_until(lambda: processes.accepts(port), seconds=10)
+    return process

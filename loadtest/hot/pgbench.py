@@ -71,6 +71,14 @@ def measure(
 def run(
     postgres: Postgres, script: Path, clients: int, seconds: int, variables: dict[str, int]
 ) -> float:
+    """Transactions per second."""
+    return count(postgres, script, clients, seconds, variables)[1]
+
+
+def count(
+    postgres: Postgres, script: Path, clients: int, seconds: int, variables: dict[str, int]
+) -> tuple[int, float]:
+    """How many transactions there were, and how many a second."""
     command = [postgres.bin / "pgbench", *postgres.client_flags(), "--no-vacuum"]
     command += [f"--client={clients}", f"--jobs={min(2, clients)}", f"--time={seconds}"]
     command += ["--protocol=prepared", f"--file={script}"]
@@ -79,9 +87,10 @@ def run(
     output = processes.run(command, seconds + 60, env=processes.bare_environment())
     rate = re.search(r"^tps = ([\d.]+) \(without", output, re.MULTILINE)
     failed = re.search(r"^number of failed transactions: (\d+)", output, re.MULTILINE)
-    if not rate or (failed and failed.group(1) != "0"):
+    number = re.search(r"^number of transactions actually processed: (\d+)", output, re.MULTILINE)
+    if not rate or not number or (failed and failed.group(1) != "0"):
         raise Failed(f"pgbench said: {' / '.join(output.splitlines())}")
-    return float(rate.group(1))
+    return int(number.group(1)), float(rate.group(1))
 
 
 def statement_of_self(root: Path) -> str:

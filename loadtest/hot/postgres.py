@@ -64,6 +64,20 @@ class Postgres:
         """Ends the server by this signal."""
         self._server.end(how, seconds=120)
 
+    @property
+    def pid(self) -> int:
+        """The server's first process, of which all others are children."""
+        return self._server.pid
+
+    def environment(self) -> dict[str, str]:
+        """libpq's variables, for programs that connect through the Unix socket."""
+        return {
+            "PGHOST": str(self.socket_dir),
+            "PGPORT": str(self.port),
+            "PGUSER": ROLE,
+            "PGDATABASE": DATABASE,
+        }
+
     def url(self, over_tcp: bool) -> str:
         """The DATABASE_URL of the Unix socket, or of loopback."""
         if over_tcp:

@@ -97,6 +97,7 @@ def start(
     user: pwd.struct_passwd | None = None,
     end_by: int = signal.SIGTERM,
     end_seconds: float = 20,
+    cwd: Path | None = None,
 ) -> Process:
     """Starts a process that ends with the stack.
 
@@ -110,7 +111,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=env,
-            cwd=log.parent,
+            cwd=cwd or log.parent,
             start_new_session=True,
             **as_user(user),
         )

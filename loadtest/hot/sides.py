@@ -24,7 +24,7 @@ class Constant:
     on_database: bool = False
 
     def measure(self, arena: Arena, seconds: int) -> float:
-        url = f"{getattr(arena, self.server)}/approach/echo/balance"
+        url = f"{getattr(arena, self.server).address}/approach/echo/balance"
         account.check_served(url)
         wrk.warm_up(url, self.load)
         return wrk.measure(url, self.load, seconds).per_second

@@ -43,11 +43,14 @@ class Load:
     answers: Answers = Answers.ACCEPTED
     # The factor by which it runs longer than other loads.
     longer: int = 1
+    # The exponent of Zipf's law, if the users are not equally likely.
+    zipf: float | None = None
     script: str = "patch_request.lua"
 
     def words(self) -> list[str]:
         """The words that tell the script what to send."""
-        return [f"user={self.users}", f"amount={self.amounts}"]
+        skew = [] if self.zipf is None else [f"zipf={self.zipf:g}"]
+        return [f"user={self.users}", f"amount={self.amounts}", *skew]
 
 
 @dataclass(frozen=True)

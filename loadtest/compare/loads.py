@@ -1,0 +1,358 @@
+"""One run of a side under a load: prepare, load, count, check the books."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+
+from hot import account, pgbench, processes, wrk
+from hot.arena import RICH, Arena
+from hot.operations import PgbenchTransfers
+from hot.processes import Failed, Violated
+from hot.wrk import Answers
+
+from . import costs
+from .scenarios import BULK, BURST, Level, Scenario
+from .sides import OWN_TABLE, PEER_TABLE, Pgbench, Server
+
+QUIET_SECONDS_MAX = 180
+OPEN_CONNECTIONS = 1_024
+PGBENCH_BULK = f"""
+WITH item AS (SELECT n FROM generate_series(1, {BULK}) n), changed AS (
+    UPDATE users SET balance = balance - 2 * {BULK}, version = version + {BULK},
+        changed_at = greatest(statement_timestamp(), changed_at)
+    WHERE id = 1 AND balance >= 2 * {BULK}
+    RETURNING version, balance, held, changed_at
+)
+INSERT INTO balance_changes
+       (user_id, version, kind, amount, held_amount, balance, held, created_at)
+SELECT 1, version - {BULK} + n, 'change', -2, 0, balance + 2 * ({BULK} - n), held, changed_at
+FROM changed, item;
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is run, and for how long."""
+
+    scenario: Scenario
+    level: Level
+    seconds: int
+    warm: bool
+    # Changes a second that the side can do, for the open loop.
+    capacity: float | None = None
+
+
+def measure(arena: Arena, side: Server | Pgbench, run: Run) -> dict:
+    """The figures of one run. Raises if they would mean nothing."""
+    if isinstance(side, Pgbench):
+        return of_pgbench(arena, side, run)
+    kind = {"open": open_loop, "burst": burst}
+    return kind.get(run.scenario.kind, closed_loop)(arena, side, run)
+
+
+def closed_loop(arena: Arena, side: Server, run: Run) -> dict:
+    """wrk: every connection sends its next request when the last one is answered."""
+    scenario, load = run.scenario, run.level.load
+    service = side.process(arena)
+    url = side.url(arena) if scenario.kind == "closed" else service.address
+    if run.warm:
+        prepare(arena, side, scenario)
+        check_statuses(wrk.run(url, load, 1, ["statuses"]), load.answers)
+    prepare(arena, side, scenario)
+    books = Books(arena, side, scenario)
+    meter = Meter(arena, side)
+    ended = wrk.run(url, load, run.seconds, ["statuses"] if scenario.counted else [])
+    meter.stop()
+    answers = answers_of(ended, scenario.counted)
+    per_request = BULK if scenario.kind == "bulk" else 1
+    accepted = answers["accepted"] * per_request
+    wanted = {"exhausted": answers["refused"], "mixed": answers["accepted"] + answers["refused"]}
+    counted = wanted.get(scenario.id, accepted)
+    if not counted:
+        raise Failed(f"none of {ended['requests']} requests was answered as it should be: {answers}")
+    wait_until_quiet(arena)
+    seconds = ended["duration_us"] / 1e6
+    if side.table:
+        # What was in flight at the end was applied and not counted.
+        books.check(answers, in_flight=load.connections)
+    return {
+        "per_second": counted / seconds,
+        "requests": ended["requests"],
+        **answers,
+        "seconds": seconds,
+        "p50_ms": ended["latency_us_p50"] / 1e3,
+        "p99_ms": ended["latency_us_p99"] / 1e3,
+        **meter.figures(max(counted, 1)),
+    }
+
+
+def answers_of(ended: dict, counted: bool) -> dict[str, int]:
+    """Accepted, refused and failed, as the client saw them."""
+    broken = sum(ended[kind] for kind in ("connect", "read", "write", "timeout"))
+    if counted:
+        statuses = ended["statuses"]
+        accepted = statuses.get("200", 0) + statuses.get("201", 0)
+        refused = statuses.get("400", 0)
+        failed = sum(statuses.values()) - accepted - refused
+        return {"accepted": accepted, "refused": refused, "failed": failed + broken}
+    # The account is rich, so whatever is not a success is a failure.
+    accepted = ended["requests"] - ended["not_ok"]
+    return {"accepted": accepted, "refused": 0, "failed": ended["not_ok"] + broken}
+
+
+def check_statuses(ended: dict, answers: Answers):
+    """Every answer of the warm-up must be one of those that the load is about."""
+    unexpected = {
+        status: count
+        for status, count in ended["statuses"].items()
+        if status not in answers.statuses
+    }
+    if unexpected:
+        raise Failed(f"answers by status in the warm-up: {ended['statuses']}")
+
+
+def open_loop(arena: Arena, side: Server, run: Run) -> dict:
+    """Requests at a fixed rate. Times are counted from when a request was due."""
+    if not run.capacity:
+        raise Failed("what it can do was not measured")
+    rate = max(1, round(run.capacity * run.level.number / 100))
+    service = side.process(arena)
+    prepare(arena, side, run.scenario)
+    books = Books(arena, side, run.scenario)
+    meter = Meter(arena, side)
+    url = side.url(arena)
+    address, path = url.removeprefix("http://").split("/", 1)
+    command = [arena.programs / "examples" / "open_loop", address, f"/{path}", account.HOT_USER]
+    command += [wrk.Load.amounts, rate, run.seconds, OPEN_CONNECTIONS]
+    ended = json.loads(processes.run(command, seconds=run.seconds + 60))
+    meter.stop()
+    wait_until_quiet(arena)
+    statuses = ended["statuses"]
+    accepted = statuses.get("200", 0)
+    failed = ended["requests"] - accepted
+    # The second of warm-up is not among the counted, so the books can only be bounded from below.
+    books.check(
+        {"accepted": accepted, "refused": 0, "failed": failed}, in_flight=rate + failed + 1
+    )
+    percentile = dict(ended["latency_us"])
+    return {
+        "per_second": accepted / run.seconds,
+        "rate": rate,
+        "requests": ended["requests"],
+        "accepted": accepted,
+        "refused": 0,
+        "failed": failed,
+        "seconds": run.seconds,
+        "p50_ms": percentile[50.0] / 1e3,
+        "p99_ms": percentile[99.0] / 1e3,
+        "curve_ms": [[percent, micros / 1e3] for percent, micros in ended["latency_us"]],
+        "from_sending_ms": [[percent, us / 1e3] for percent, us in ended["from_sending_us"]],
+        # The loader also sent the warm-up.
+        **meter.figures(max(accepted + rate, 1)),
+        "service": service.name,
+    }
+
+
+def burst(arena: Arena, side: Server, run: Run) -> dict:
+    """The bundled tester, which checks every single answer."""
+    service = side.process(arena)
+    prepare(arena, side, run.scenario)
+    meter = Meter(arena, side)
+    command = [arena.tester, "--url", service.address, "--json", "--approach", side.approach]
+    command += ["--requests", BURST, "--log", arena.folder / "responses.log", "--timeout", 120]
+    report = json.loads(processes.run(command, seconds=300, fine=(0, 1)))
+    meter.stop()
+    found = report["approaches"][0]
+    if report["verdict"] != "pass":
+        raise Failed(f"an answer is wrong: {found.get('violations') or found}")
+    wait_until_quiet(arena)
+    figures = meter.figures(BURST)
+    return {
+        "per_second": BURST / found["seconds"],
+        "requests": BURST,
+        "accepted": found["accepted"],
+        "refused": found["refused"],
+        "failed": BURST - found["accepted"] - found["refused"],
+        "seconds": found["seconds"],
+        **{name: found[key] for name, key in percentiles_of(found).items()},
+        **figures,
+    }
+
+
+def percentiles_of(found: dict) -> dict[str, str]:
+    """The keys of the tester's report for the percentiles that it has."""
+    keys = {}
+    for key in found:
+        if named := re.fullmatch(r"(?:latency_?)?(?:ms_?)?p(50|99)(?:_?ms)?|(?:p(50|99)Ms)", key, re.I):
+            keys[f"p{named.group(1) or named.group(2)}_ms"] = key
+    return keys
+
+
+def of_pgbench(arena: Arena, side: Pgbench, run: Run) -> dict:
+    scenario = run.scenario
+    if scenario.kind == "transfers":
+        _ = arena.socket_service  # has made the tables
+        meter = Meter(arena, None)
+        rate = PgbenchTransfers(side.name, merchant=scenario.users).measure(arena, run.seconds)
+        meter.stop()
+        count = round(rate * run.seconds)
+        return {"per_second": rate, "accepted": count, "refused": 0, "failed": 0,
+                "requests": count, "seconds": run.seconds}
+    variables = {"amount": pgbench.AMOUNT, "first_user": 1, "last_user": 1}
+    if scenario.id == "uniform":
+        variables["last_user"] = scenario.users
+    script = arena.root / "loadtest/peers/pgbench" / f"{side.script}.sql"
+    if run.warm:
+        pgbench.count(arena.postgres, script, side.clients, 1, variables)
+    prepare(arena, side, scenario)
+    books = Books(arena, side, scenario)
+    meter = Meter(arena, None)
+    number, rate = pgbench.count(arena.postgres, script, side.clients, run.seconds, variables)
+    meter.stop()
+    refused = number if scenario.balance == 0 else 0
+    answers = {"accepted": number - refused, "refused": refused, "failed": 0}
+    books.check(answers, in_flight=0)
+    return {
+        "per_second": rate,
+        "requests": number,
+        **answers,
+        "seconds": number / rate,
+        "p50_ms": None,
+        "p99_ms": None,
+        "mean_ms": side.clients * 1e3 / rate,
+        **meter.figures(max(number, 1)),
+    }
+
+
+class Meter:
+    """What a run costs, from its creation to `stop`."""
+
+    def __init__(self, arena: Arena, side: Server | None):
+        self._arena = arena
+        self._service = side.process(arena) if side else None
+        self._batched = side if side and side.kind == "ours" else None
+        if self._service:
+            costs.reset_memory_peak(self._service)
+        self._batches = self._read_batches()
+        self._flushes = self._read_flushes()
+        self._spent = costs.spent(arena, self._service)
+
+    def stop(self):
+        self._spent_after = costs.spent(self._arena, self._service)
+        self._flushes_after = self._read_flushes()
+
+    def figures(self, requests: int) -> dict:
+        used = self._spent_after.since(self._spent, requests)
+        if self._service is None:
+            used["service"] = 0.0
+        batches = {
+            bound: count - self._batches.get(bound, 0)
+            for bound, count in self._read_batches().items()
+        }
+        return {
+            "cpu_us": used,
+            "flushes_per_request": (self._flushes_after - self._flushes) / requests,
+            "memory_mb": costs.memory_peak_mb(self._service) if self._service else None,
+            "batches": batches if any(batches.values()) else None,
+        }
+
+    def _read_flushes(self) -> int:
+        return int(self._arena.postgres.sql(costs.flushes_query(self._arena.postgres))[0] or 0)
+
+    def _read_batches(self) -> dict[str, int]:
+        if not self._batched:
+            return {}
+        return costs.batches(self._service.address, "plimsoll_batch_changes")
+
+
+class Books:
+    """Compares the balances with what the client counted."""
+
+    def __init__(self, arena: Arena, side: Server | Pgbench, scenario: Scenario):
+        self._arena = arena
+        self._side = side
+        self._scenario = scenario
+        self._before = self._read() if side.table else None
+
+    def check(self, answers: dict[str, int], in_flight: int):
+        """Raises `Violated` if the balances differ by more than the requests whose answers the
+        client did not take."""
+        if self._scenario.kind in ("transfers", "bulk"):
+            return  # `verify` compares every entry
+        taken = self._before - self._read()
+        problem = difference(self._scenario.id, answers, taken, in_flight)
+        if problem:
+            raise Violated(f"{self._side.name}: {problem}")
+
+    def _read(self) -> int:
+        alone = self._scenario.id not in ("zipf", "uniform")
+        where = f" WHERE id = {account.HOT_USER}" if alone else ""
+        statement = f"SELECT sum(balance) FROM {self._side.table}{where}"
+        return int(self._arena.postgres.sql(statement)[0])
+
+
+def difference(scenario: str, answers: dict[str, int], taken: int, in_flight: int) -> str | None:
+    """What does not fit between the sum that was taken and the answers. None if all fits.
+
+    Failed requests may have been applied.
+    """
+    unknown = in_flight + answers["failed"]
+    if scenario == "exhausted":
+        return f"{taken} was taken from an account at zero" if taken else None
+    if scenario == "mixed":
+        # Deposits of 1 and withdrawals of 2 in turn: half of the requests are deposits, all of them
+        # accepted, and what else was accepted is a withdrawal.
+        requests = answers["accepted"] + answers["refused"]
+        due = 2 * answers["accepted"] - 1.5 * requests
+        slack = 5 * (unknown + 4)
+        fits = abs(taken - due) <= slack
+        return None if fits else f"{taken} was taken, and the answers say {due} (± {slack})"
+    withdrawal = -int(wrk.Load.amounts)
+    least = answers["accepted"] * withdrawal
+    most = (answers["accepted"] + unknown) * withdrawal
+    if least <= taken <= most:
+        return None
+    return f"{taken} was taken, and {answers['accepted']} answers say {least} to {most}"
+
+
+def prepare(arena: Arena, side: Server | Pgbench, scenario: Scenario):
+    """Sets the balance of the hot account, after earlier requests have ended."""
+    wait_until_quiet(arena)
+    if scenario.id in ("zipf", "uniform", "merchant") or not side.table:
+        return
+    if side.table == OWN_TABLE:
+        account.set_balance(arena.socket_service.address, scenario.balance)
+    else:
+        statement = f"UPDATE {PEER_TABLE} SET balance = {scenario.balance} WHERE id = 1"
+        arena.postgres.sql(statement)
+
+
+def wait_until_quiet(arena: Arena):
+    """Requests go on without their client. Returns when the database has been idle for a while."""
+    give_up = time.monotonic() + QUIET_SECONDS_MAX
+    idle = 0
+    while idle < 2:
+        if time.monotonic() > give_up:
+            raise Failed("the database did not become idle")
+        busy = int(arena.postgres.sql(BUSY)[0])
+        idle = 0 if busy else idle + 1
+        time.sleep(0.03)
+
+
+BUSY = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'
+  AND backend_type = 'client backend'
+"""
+
+
+def peers_table(users: int) -> str:
+    """Statements that fill the peers' table with rich users."""
+    return f"""
+TRUNCATE {PEER_TABLE};
+INSERT INTO {PEER_TABLE} SELECT id, {RICH} FROM generate_series(1, {users}) id;
+VACUUM (ANALYZE) {PEER_TABLE};
+"""

@@ -1,0 +1,78 @@
+"""The raw data: one JSON document, from which every number of the report is made."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .scenarios import Scenario
+from .sides import Side
+
+FORMAT = 1
+
+
+@dataclass
+class Record:
+    """What has been measured so far."""
+
+    quick: bool
+    conditions: dict[str, str] = field(default_factory=dict)
+    sides: list[dict] = field(default_factory=list)
+    scenarios: list[dict] = field(default_factory=list)
+    runs: list[dict] = field(default_factory=list)
+    absent: list[dict] = field(default_factory=list)
+    partial: bool = True
+
+    def add_side(self, side: Side):
+        self.sides.append(
+            {"id": side.id, "name": side.name, "kind": side.kind, "does": side.does}
+        )
+
+    def add_scenario(self, scenario: Scenario, rounds: int, seconds: int):
+        self.scenarios.append(
+            {
+                "id": scenario.id,
+                "title": scenario.title,
+                "what": scenario.what,
+                "kind": scenario.kind,
+                "unit": scenario.unit,
+                "levels": [level.number for level in scenario.levels],
+                "rounds": rounds,
+                "seconds": seconds,
+                "counted": scenario.counted,
+                "verify": "not run",
+            }
+        )
+
+    def set_verified(self, scenario: Scenario, verdict: str):
+        for known in self.scenarios:
+            if known["id"] == scenario.id:
+                known["verify"] = verdict
+
+    def add_run(self, scenario: str, side: str, level: int, number: int, **figures):
+        key = {"scenario": scenario, "side": side, "level": level, "round": number}
+        self.runs.append(key | figures)
+
+    def add_absent(self, scenario: Scenario, side: Side, why: str):
+        self.absent.append({"scenario": scenario.id, "side": side.id, "why": why})
+
+    def write(self, folder: Path) -> Path:
+        """Writes `raw.json`, and returns its path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "raw.json"
+        document = {"format": FORMAT} | vars(self)
+        path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        return path
+
+
+def load(path: Path) -> dict:
+    document = json.loads(path.read_text())
+    if document.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {document.get('format')}, not {FORMAT}")
+    return document
+
+
+def today() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")

@@ -1,0 +1,168 @@
+"""The rounds in which the sides take turns, `verify` after each scenario, and the progress."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+
+from hot.arena import Arena
+from hot.measure import tell
+from hot.processes import Failed, Violated
+
+from . import loads
+from .loads import Run
+from .record import Record
+from .scenarios import Scenario
+from .sides import Side
+
+# A run without its measured seconds: setting the balance, waiting until all is quiet. A guess for the
+# first estimate of the time left; after that, the real times decide.
+OVERHEAD_SECONDS = 1.0
+BURST_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often and for how long."""
+
+    rounds: int
+    seconds: int
+    # Of the scenarios with several levels, in each of which every side runs.
+    level_rounds: int
+    level_seconds: int
+    # Whether each round begins with a warm-up, or only the first.
+    warm_always: bool
+
+    def rounds_of(self, scenario: Scenario) -> int:
+        return self.level_rounds if len(scenario.levels) > 1 else self.rounds
+
+    def seconds_of(self, scenario: Scenario) -> int:
+        return self.level_seconds if len(scenario.levels) > 1 else self.seconds
+
+
+FULL = Plan(rounds=5, seconds=5, level_rounds=5, level_seconds=3, warm_always=True)
+QUICK = Plan(rounds=2, seconds=1, level_rounds=1, level_seconds=1, warm_always=False)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run of a side."""
+
+    side: Side
+    number: int
+    run_level: object
+
+
+class Progress:
+    """Says what was done, and how long the rest will take."""
+
+    def __init__(self, seconds: float):
+        self._left = self._planned = seconds
+        self._begun = time.monotonic()
+
+    def done(self, seconds: float, line: str):
+        """`seconds` is what the step was planned with."""
+        self._left -= seconds
+        passed = time.monotonic() - self._begun
+        worked_off = self._planned - self._left
+        # Too few steps say little about the rest.
+        pace = passed / worked_off if worked_off > 0.05 * self._planned else 1.0
+        minutes, rest = divmod(round(max(self._left, 0) * pace), 60)
+        tell(f"[{minutes:3d}:{rest:02d} left] {line}")
+
+
+def steps(scenario: Scenario, sides: list[Side], rounds: int) -> list[Step]:
+    """The order alternates, so that no side always runs after the same other side."""
+    able = [side for side in sides if not scenario_lacks(scenario, side)]
+    found = []
+    for number in range(rounds):
+        order = able if number % 2 == 0 else able[::-1]
+        found += [Step(side, number, level) for level in scenario.levels for side in order]
+    return found
+
+
+def scenario_lacks(scenario: Scenario, side: Side) -> str | None:
+    return side.lacks(scenario)
+
+
+def step_seconds(scenario: Scenario, plan: Plan, step: Step) -> float:
+    if scenario.kind == "burst":
+        return BURST_SECONDS
+    warm = scenario.kind == "open" or plan.warm_always or step.number == 0
+    return plan.seconds_of(scenario) + warm + OVERHEAD_SECONDS
+
+
+def planned_seconds(scenarios: list[Scenario], sides: list[Side], plan: Plan) -> float:
+    return sum(
+        step_seconds(scenario, plan, step)
+        for scenario in scenarios
+        for step in steps(scenario, sides, plan.rounds_of(scenario))
+    )
+
+
+def run_scenario(
+    arena: Arena, record: Record, scenario: Scenario, sides: list[Side], plan: Plan,
+    progress: Progress,
+):
+    rounds = plan.rounds_of(scenario)
+    record.add_scenario(scenario, rounds, plan.seconds_of(scenario))
+    for side in sides:
+        if why := side.lacks(scenario):
+            record.add_absent(scenario, side, why)
+    arena.reset_database(scenario.users)
+    arena.postgres.sql(loads.peers_table(scenario.users))
+    for step in steps(scenario, sides, rounds):
+        run_step(arena, record, scenario, step, plan, progress)
+    verify(arena, record, scenario)
+
+
+def run_step(
+    arena: Arena, record: Record, scenario: Scenario, step: Step, plan: Plan, progress: Progress
+):
+    level = step.run_level
+    # Each level is a warm-up for the next one of the same side.
+    warm = (plan.warm_always or step.number == 0) and len(scenario.levels) == 1
+    run = Run(scenario, level, plan.seconds_of(scenario), warm, capacity(record, step.side))
+    at = f" at {level.number:,}" if level.number else ""
+    line = f"{scenario.id}{at}, round {step.number + 1}: {step.side.name}: "
+    key = (scenario.id, step.side.id, level.number, step.number)
+    try:
+        figures = loads.measure(arena, step.side, run)
+    except Failed as why:
+        record.add_run(*key, failure=str(why))
+        line += f"FAILED: {why}"
+        # The next side must not start with a wrong balance.
+        if isinstance(why, Violated):
+            arena.reset_database(scenario.users)
+    else:
+        record.add_run(*key, failure=None, **figures)
+        line += f"{figures['per_second']:,.0f} {scenario.unit}"
+        if figures["failed"]:
+            line += f", {figures['failed']:,} failed"
+    progress.done(step_seconds(scenario, plan, step), line)
+
+
+def capacity(record: Record, side: Side) -> float | None:
+    """What the side did in the scenario `hot` of this measurement."""
+    rates = [
+        run["per_second"]
+        for run in record.runs
+        if run["scenario"] == "hot" and run["side"] == side.id and not run["failure"]
+    ]
+    return median(rates) if rates else None
+
+
+def verify(arena: Arena, record: Record, scenario: Scenario):
+    """A result whose journal is not clean counts as failed."""
+    try:
+        arena.verify()
+    except Violated as why:
+        record.set_verified(scenario, "fail")
+        ours = {side["id"] for side in record.sides if side["kind"] == "ours"}
+        for run in record.runs:
+            if run["scenario"] == scenario.id and run["side"] in ours and not run["failure"]:
+                run["failure"] = "the journal was not clean afterwards"
+        tell(f"{scenario.id}: FAILED: {why}")
+    else:
+        record.set_verified(scenario, "pass")

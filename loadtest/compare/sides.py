@@ -1,0 +1,163 @@
+"""Who is measured, and what each one cannot do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hot.arena import Arena
+from hot.processes import Process
+
+from . import peers
+from .scenarios import Scenario
+
+OWN_TABLE, PEER_TABLE = "users", "peer_users"
+CHANGES_ONLY = "it has no such route"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One that is measured."""
+
+    id: str
+    name: str
+    # `ours`, `peer`, `database` or `ceiling`.
+    kind: str
+    # Two sentences for the reader of the page.
+    does: str
+
+    def lacks(self, scenario: Scenario) -> str | None:
+        """Why the scenario does not apply. None if it does."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Server(Side):
+    """One that speaks HTTP."""
+
+    server: str
+    approach: str
+    table: str | None
+
+    def process(self, arena: Arena) -> Process:
+        if self.server in peers.COMMANDS:
+            return peers.started(arena, self.server)
+        return getattr(arena, self.server)
+
+    def url(self, arena: Arena) -> str:
+        return f"{self.process(arena).address}/approach/{self.approach}/balance"
+
+    def lacks(self, scenario: Scenario) -> str | None:
+        if self.kind == "ceiling" and scenario.id not in ("hot", "lone", "sweep"):
+            return "it keeps no balance"
+        if scenario.kind in ("transfers", "bulk") and self.approach != "batched":
+            if self.kind == "ours":
+                return "the service has one way for this, shown at `batched`"
+            return CHANGES_ONLY
+        return None
+
+
+@dataclass(frozen=True)
+class Pgbench(Side):
+    """One that speaks SQL."""
+
+    script: str
+    clients: int
+    table: str = PEER_TABLE
+
+    def lacks(self, scenario: Scenario) -> str | None:
+        if scenario.id == "mixed":
+            return "pgbench does not count refusals"
+        if scenario.id == "zipf":
+            return "pgbench has no such distribution with exponent 1"
+        if scenario.id == "lone" and self.clients > 1 and self.script == "bare":
+            return f"it has {self.clients} clients"
+        if scenario.kind == "transfers":
+            own = self.script == "bare" and self.clients == 10
+            return None if own else "shown at 10 clients with the statement"
+        if scenario.kind != "closed" or scenario.id == "sweep":
+            return "it has no HTTP"
+        return None
+
+
+def approach(name: str, does: str) -> Server:
+    return Server(name, name, "ours", does, "socket_service", name, OWN_TABLE)
+
+
+def peer(server: str, name: str, does: str) -> list[Server]:
+    """Both routes of a peer."""
+    routes = (
+        ("self", "update", "One guarded UPDATE … RETURNING."),
+        ("transaction-pessimistic-locking", "lock", "SELECT … FOR UPDATE, decide, UPDATE, COMMIT."),
+    )
+    return [
+        Server(
+            f"{server}-{short}", f"{name}, {short}", "peer", f"{what} {does}", server, route,
+            PEER_TABLE,
+        )
+        for route, short, what in routes
+    ]
+
+
+def pgbench(clients: int, script: str = "bare") -> Pgbench:
+    what = {
+        "bare": "The bare guarded UPDATE, a commit each.",
+        "locking": "A plpgsql function that locks the row, decides and writes, a commit each.",
+    }[script]
+    name = f"pgbench, {'statement' if script == 'bare' else 'function'}, {clients}"
+    does = f"{what} {clients} database client{'s' * (clients > 1)}, no HTTP, no journal."
+    return Pgbench(f"pgbench-{script}-{clients}", name, "database", does, script, clients)
+
+
+SIDES: list[Server | Pgbench] = [
+    approach(
+        "batched",
+        "Changes that wait for an account go into one statement and share a commit, and each gets"
+        " an answer of its own. Waits for the commit before, never for a lock.",
+    ),
+    approach(
+        "self",
+        "One guarded UPDATE with its journal row, a commit each. Changes of one account queue at"
+        " its row lock.",
+    ),
+    approach(
+        "transaction-pessimistic-locking",
+        "Locks the row with SELECT … FOR UPDATE, decides, writes, commits. Four round trips, with"
+        " the lock held for three of them.",
+    ),
+    approach(
+        "optimistic-locking",
+        "Reads, and writes only if the version is still the one it read; tries again otherwise."
+        " Waits for nobody, but loses races.",
+    ),
+    approach(
+        "serializable",
+        "Reads, decides and writes at isolation level SERIALIZABLE, and tries again on a conflict."
+        " Four round trips for each attempt.",
+    ),
+    *peer(
+        "express-sequelize",
+        "Express + Sequelize",
+        "A Node process a core, five connections each; no journal, no keys.",
+    ),
+    *peer(
+        "fastapi-sqlalchemy",
+        "FastAPI + SQLAlchemy",
+        "A Python process a core, five connections each; no journal, no keys.",
+    ),
+    pgbench(1),
+    pgbench(10),
+    pgbench(32),
+    pgbench(10, "locking"),
+    Server(
+        "nginx", "nginx, a constant", "ceiling",
+        "Answers every request with the same bytes. The most that this machine can serve while the"
+        " load generator runs beside it.",
+        "nginx", "echo", None,
+    ),
+    Server(
+        "echo", "echo, the same server", "ceiling",
+        "The service's own HTTP side and body parsing, with a constant behind it. What is left for"
+        " the ledger is the difference to this.",
+        "echo", "echo", None,
+    ),
+]
