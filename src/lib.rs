@@ -17,8 +17,10 @@
 //! 11. [`config`] and [`service`]: how the parts are configured and assembled.
 //! 12. [`doctor`]: what production needs of a database and of a machine.
 //! 13. [`commands`]: the subcommands of the executable.
+//! 14. [`charts`]: charts as SVG, for pages.
 
 pub mod approach;
+pub mod charts;
 pub mod cluster;
 pub mod commands;
 pub mod config;

@@ -69,7 +69,7 @@ class Pgbench(Side):
             return "pgbench does not count refusals"
         if scenario.id == "zipf":
             return "pgbench has no such distribution with exponent 1"
-        if scenario.id == "lone" and self.clients > 1 and self.script == "bare":
+        if scenario.id == "lone" and self.clients > 1:
             return f"it has {self.clients} clients"
         if scenario.kind == "transfers":
             own = self.script == "bare" and self.clients == 10

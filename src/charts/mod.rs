@@ -1,0 +1,56 @@
+//! Charts as SVG, drawn by `plotters`, for pages that must work without a script and without a network.
+//!
+//! A chart has no colours of its own: it names CSS variables (`--chart-ink`, `--chart-series-0`, …), so that
+//! one drawing fits light and dark pages. Series also differ in their markers and dashes, so that they can be
+//! told apart in grey. Each mark has a `<title>`, which a browser shows when the pointer rests on it.
+
+mod bars;
+mod lines;
+mod theme;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+pub use bars::{Bar, Bars, Part};
+pub use lines::{Axis, Lines, Point, Series, Tick};
+
+/// How many series can be told apart.
+pub const SERIES: usize = theme::SERIES;
+
+/// A chart to draw.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Chart {
+    /// A row for each name, with a bar that may consist of parts.
+    Bars(Bars),
+    /// Lines over two logarithmic axes.
+    Lines(Lines),
+}
+
+/// The chart could not be drawn.
+#[derive(Debug, Error)]
+#[error("the chart cannot be drawn: {0}")]
+pub struct ChartError(String);
+
+impl ChartError {
+    fn from_drawing(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Chart {
+    /// The chart as an `<svg>` element to be put into a page. `description` is read out to those who cannot
+    /// see it.
+    ///
+    /// # Errors
+    /// [`ChartError`] if there is nothing to draw, or a value does not fit on its axis.
+    pub fn svg(&self, description: &str) -> Result<String, ChartError> {
+        match self {
+            Self::Bars(bars) => bars::draw(bars, description),
+            Self::Lines(lines) => lines::draw(lines, description),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
