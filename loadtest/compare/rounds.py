@@ -31,18 +31,26 @@ class Plan:
     # Of the scenarios with several levels, in each of which every side runs.
     level_rounds: int
     level_seconds: int
+    # Of the bursts, in which the slow ones take long.
+    burst_rounds: int
     # Whether each round begins with a warm-up, or only the first.
     warm_always: bool
 
     def rounds_of(self, scenario: Scenario) -> int:
+        if scenario.kind == "burst":
+            return self.burst_rounds
         return self.level_rounds if len(scenario.levels) > 1 else self.rounds
 
     def seconds_of(self, scenario: Scenario) -> int:
         return self.level_seconds if len(scenario.levels) > 1 else self.seconds
 
 
-FULL = Plan(rounds=5, seconds=5, level_rounds=5, level_seconds=3, warm_always=True)
-QUICK = Plan(rounds=2, seconds=1, level_rounds=1, level_seconds=1, warm_always=False)
+FULL = Plan(
+    rounds=5, seconds=5, level_rounds=5, level_seconds=3, burst_rounds=5, warm_always=True
+)
+QUICK = Plan(
+    rounds=2, seconds=1, level_rounds=1, level_seconds=1, burst_rounds=1, warm_always=False
+)
 
 
 @dataclass(frozen=True)
