@@ -70,7 +70,7 @@ def measure_all(stack: ExitStack, options: argparse.Namespace, found: Record):
     _ = arena.socket_service  # makes the tables
     schema = (peers.FOLDER / "pgbench" / "schema.sql").read_text()
     arena.postgres.sql(schema)
-    found.conditions = conditions.conditions(arena, plan.rounds, plan.seconds)
+    found.conditions = conditions.conditions(arena, plan)
     for side in sides:
         found.add_side(side)
     progress = rounds.Progress(rounds.planned_seconds(chosen, sides, plan))

@@ -41,8 +41,8 @@ def all_charts(summary: Summary) -> dict[str, dict]:
         sides = sides_of(summary, kinds, group == "peers")
         found[f"sweep-{group}"] = sweep(summary, sides, "per_second", "changes/s")
         found[f"sweep-{group}-p99"] = sweep(summary, sides, "p99_ms", "p99, ms (closed loop)")
-    for percent in OPEN_PERCENT:
-        found[f"open-{percent}"] = open_loop(summary, percent)
+        for percent in OPEN_PERCENT:
+            found[f"open-{percent}-{group}"] = open_loop(summary, sides, percent)
     found["cpu"] = processor_time(summary)
     found["batches"] = batches(summary)
     return {name: chart for name, chart in found.items() if chart}
@@ -103,10 +103,10 @@ def sweep(summary: Summary, sides: list[dict], key: str, name: str) -> dict | No
     return lines(f"{name} over connections", x, name, series)
 
 
-def open_loop(summary: Summary, percent: int) -> dict | None:
+def open_loop(summary: Summary, sides: list[dict], percent: int) -> dict | None:
     """Percentiles on an axis on which each nine takes the same space."""
     series = []
-    for side in summary.kinds("ours", "peer"):
+    for side in sides:
         cell = summary.cell("open", side["id"], percent)
         points = [
             {
@@ -149,19 +149,24 @@ def lines(description: str, x: dict, y_name: str, series: list[dict]) -> dict | 
     ]
     if not values:
         return None
-    low, high = decades(min(values), max(values))
-    powers = range(round(math.log10(low)), round(math.log10(high)) + 1)
-    ticks = [{"at": 10.0**power, "label": f"{10.0**power:,g}"} for power in powers]
-    for tick in ticks:
-        tick["label"] = f"{tick['at']:,.0f}" if tick["at"] >= 1 else f"{tick['at']:g}"
+    low, high, steps = nice_range(min(values), max(values))
+    ticks = [
+        {"at": step, "label": f"{step:,.0f}" if step >= 1 else f"{step:g}"} for step in steps
+    ]
     y = {"name": y_name, "range": (low, high), "ticks": ticks}
     return described(description, {"kind": "lines", "x": x, "y": y, "series": series})
 
 
-def decades(low: float, high: float) -> tuple[float, float]:
-    """The powers of ten around a range."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    return 10.0**first, 10.0 ** max(last, first + 1)
+def nice_range(low: float, high: float) -> tuple[float, float, list[float]]:
+    """The nearest 1, 2 or 5 times a power of ten around a range, and the steps in it."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    first = max(step for step in steps if step <= low)
+    last = min(step for step in steps if step >= high and step > first)
+    inside = [step for step in steps if first <= step <= last]
+    if last / first > 1_000:
+        inside = [step for step in inside if math.log10(step).is_integer()]
+    return first, last, inside
 
 
 def processor_time(summary: Summary) -> dict | None:

@@ -13,6 +13,7 @@ from hot.arena import Arena
 from hot.processes import Failed
 
 from . import peers
+from .rounds import Plan
 
 DURABILITY = (
     "fsync",
@@ -27,14 +28,15 @@ DURABILITY = (
 BLOCK = b"\0" * 8192
 
 
-def conditions(arena: Arena, rounds: int, seconds: int) -> dict[str, str]:
+def conditions(arena: Arena, plan: Plan) -> dict[str, str]:
     """The conditions that matter for comparing these figures with others."""
     names = ", ".join(f"'{name}'" for name in DURABILITY)
     rows = arena.postgres.sql(
         f"SELECT name || ' ' || current_setting(name) FROM pg_settings"
         f" WHERE name IN ({names}) ORDER BY name"
     )
-    return report.conditions(arena, rounds, seconds) | {
+    return report.conditions(arena, plan.rounds, plan.seconds) | {
+        "runs": plan.words(),
         "memory": memory(),
         "durability": ", ".join(rows),
         "a flush of 8 kB": f"{flush_ms(arena.folder):.2f} ms (fdatasync, median)",

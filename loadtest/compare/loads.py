@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hot import account, pgbench, processes, wrk
 from hot.arena import RICH, Arena
 from hot.operations import PgbenchTransfers
-from hot.processes import Failed, Violated
+from hot.processes import Failed, Process, Violated
 from hot.wrk import Answers
 
 from . import costs
@@ -17,6 +17,10 @@ from .scenarios import BULK, BURST, Level, Scenario
 from .sides import OWN_TABLE, PEER_TABLE, Pgbench, Server
 
 QUIET_SECONDS_MAX = 180
+QUIET_LOOKS = 3
+QUIET_EVERY_SECONDS = 0.06
+# Of one processor. Clock ticks of 10 ms are the finest that can be seen.
+QUIET_SHARE = 0.2
 OPEN_CONNECTIONS = 1_024
 PGBENCH_BULK = f"""
 WITH item AS (SELECT n FROM generate_series(1, {BULK}) n), changed AS (
@@ -72,7 +76,7 @@ def closed_loop(arena: Arena, side: Server, run: Run) -> dict:
     counted = wanted.get(scenario.id, accepted)
     if not counted:
         raise Failed(f"none of {ended['requests']} requests was answered as it should be: {answers}")
-    wait_until_quiet(arena)
+    wait_until_quiet(arena, side)
     seconds = ended["duration_us"] / 1e6
     if side.table:
         # What was in flight at the end was applied and not counted.
@@ -128,7 +132,7 @@ def open_loop(arena: Arena, side: Server, run: Run) -> dict:
     command += [wrk.Load.amounts, rate, run.seconds, OPEN_CONNECTIONS]
     ended = json.loads(processes.run(command, seconds=run.seconds + 60))
     meter.stop()
-    wait_until_quiet(arena)
+    wait_until_quiet(arena, side)
     statuses = ended["statuses"]
     accepted = statuses.get("200", 0)
     failed = ended["requests"] - accepted
@@ -168,7 +172,7 @@ def burst(arena: Arena, side: Server, run: Run) -> dict:
     if report["verdict"] != "pass":
         wrong = [f"{each['count']} x {each['meaning']}" for each in found["violations"]]
         raise Failed(f"not every answer is exact: {', '.join(wrong)}")
-    wait_until_quiet(arena)
+    wait_until_quiet(arena, side)
     figures = meter.figures(BURST)
     return {
         "per_second": BURST / found["seconds"],
@@ -193,6 +197,8 @@ def of_pgbench(arena: Arena, side: Pgbench, run: Run) -> dict:
         count = round(rate * run.seconds)
         return {"per_second": rate, "accepted": count, "refused": 0, "failed": 0,
                 "requests": count, "seconds": run.seconds}
+    if scenario.kind == "bulk":
+        return bulk_of_pgbench(arena, side, run)
     variables = {"amount": pgbench.AMOUNT, "first_user": 1, "last_user": 1}
     if scenario.id == "uniform":
         variables["last_user"] = scenario.users
@@ -216,6 +222,26 @@ def of_pgbench(arena: Arena, side: Pgbench, run: Run) -> dict:
         "p99_ms": None,
         "mean_ms": side.clients * 1e3 / rate,
         **meter.figures(max(number, 1)),
+    }
+
+
+def bulk_of_pgbench(arena: Arena, side: Pgbench, run: Run) -> dict:
+    """The service's own tables, in one statement for each bulk. `verify` checks the entries."""
+    script = arena.folder / "bulk.sql"
+    script.write_text(PGBENCH_BULK)
+    account.set_balance(arena.socket_service.address, RICH)
+    meter = Meter(arena, None)
+    number, rate = pgbench.count(arena.postgres, script, side.clients, run.seconds, {})
+    meter.stop()
+    changes = number * BULK
+    return {
+        "per_second": rate * BULK,
+        "requests": number,
+        "accepted": number,
+        "refused": 0,
+        "failed": 0,
+        "seconds": number / rate,
+        **meter.figures(max(changes, 1)),
     }
 
 
@@ -312,7 +338,7 @@ def difference(scenario: str, answers: dict[str, int], taken: int, in_flight: in
 
 def prepare(arena: Arena, side: Server | Pgbench, scenario: Scenario):
     """Sets the balance of the hot account, after earlier requests have ended."""
-    wait_until_quiet(arena)
+    wait_until_quiet(arena, side)
     if scenario.id in ("zipf", "uniform", "merchant") or not side.table:
         return
     if side.table == OWN_TABLE:
@@ -322,16 +348,24 @@ def prepare(arena: Arena, side: Server | Pgbench, scenario: Scenario):
         arena.postgres.sql(statement)
 
 
-def wait_until_quiet(arena: Arena):
-    """Requests go on without their client. Returns when the database has been idle for a while."""
+def wait_until_quiet(arena: Arena, side: Server | Pgbench):
+    """Requests go on without their client. Returns when they have ended: when the database has been
+    idle for a while, and the server as well, which may still have requests to read."""
+    process = side.process(arena) if isinstance(side, Server) else None
     give_up = time.monotonic() + QUIET_SECONDS_MAX
-    idle = 0
-    while idle < 2:
+    idle, used = 0, processor_seconds(process)
+    while idle < QUIET_LOOKS:
         if time.monotonic() > give_up:
-            raise Failed("the database did not become idle")
-        busy = int(arena.postgres.sql(BUSY)[0])
+            raise Failed(f"{side.name} did not become idle")
+        time.sleep(QUIET_EVERY_SECONDS)
+        before, used = used, processor_seconds(process)
+        works = used - before > QUIET_SHARE * QUIET_EVERY_SECONDS
+        busy = works or int(arena.postgres.sql(BUSY)[0])
         idle = 0 if busy else idle + 1
-        time.sleep(0.03)
+
+
+def processor_seconds(process: Process | None) -> float:
+    return costs.processor_seconds(costs.stats(), process.pid) if process else 0.0
 
 
 BUSY = """
@@ -339,6 +373,14 @@ SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'
   AND backend_type = 'client backend'
 """
+
+
+def last_error(arena: Arena, side: Server | Pgbench) -> str:
+    """What the server logged last about an error."""
+    if not isinstance(side, Server):
+        return ""
+    errors = [line for line in side.process(arena).new_log_lines() if "ERROR" in line.upper()]
+    return f" ({side.name} logged: {errors[-1].strip()[:300]})" if errors else ""
 
 
 def peers_table(users: int) -> str:

@@ -225,12 +225,22 @@ def throughput(summary: Summary, drawn: dict[str, str]) -> str:
     return f'{explained}\n<ul class="legend">{legend}</ul>\n' + "\n".join(charts_of_all)
 
 
+# How all sides of a kind are called together.
+TOGETHER = {"ceiling": "the ceilings", "database": "pgbench", "peer": "the peers"}
+
+
 def absences(summary: Summary, scenario: dict) -> str:
     """Who is not in it, by reason."""
     by_reason: dict[str, list[str]] = {}
-    for side in summary.sides:
-        if why := summary.cell(scenario["id"], side["id"]).absent:
-            by_reason.setdefault(why, []).append(side["name"])
+    for kind in ("ours", "peer", "database", "ceiling"):
+        sides = summary.kinds(kind)
+        reasons = [summary.cell(scenario["id"], side["id"]).absent for side in sides]
+        if kind in TOGETHER and len(set(reasons)) == 1 and reasons[0]:
+            by_reason.setdefault(reasons[0], []).append(TOGETHER[kind])
+            continue
+        for side, why in zip(sides, reasons):
+            if why:
+                by_reason.setdefault(why, []).append(side["name"])
     return "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
 
 
@@ -250,17 +260,19 @@ def sweep(drawn: dict[str, str]) -> str:
 def open_loop(drawn: dict[str, str]) -> str:
     figures = [
         figure(
-            drawn, f"open-{percent}", f"At {percent} % of what each side can do.",
-            "Each is loaded by its own measure, so the rates differ. Read: so many per cent of the"
-            " requests were answered within so many milliseconds.",
+            drawn, f"open-{percent}-{group}",
+            f"{title}: at {percent} % of what each side can do.",
+            "So many per cent of the requests were answered within so many milliseconds.",
         )
+        for group, (title, _) in charts.GROUPS.items()
         for percent in OPEN_PERCENT
     ]
     if not any(figures):
         return ""
     text = (
         "<p>Requests become due at a fixed rate, and the time counts from then: a server that stalls"
-        " for a second has kept all waiting that came in this second (no coordinated omission).</p>"
+        " for a second has kept all waiting that came in this second (no coordinated omission)."
+        " Each side is loaded by its own measure, so the rates differ.</p>"
     )
     return text + "\n".join(filter(None, figures))
 

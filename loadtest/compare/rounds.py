@@ -13,11 +13,11 @@ from hot.processes import Failed, Violated
 from . import loads
 from .loads import Run
 from .record import Record
-from .scenarios import Scenario
+from .scenarios import Level, Scenario
 from .sides import Side
 
-# A run without its measured seconds: setting the balance, waiting until all is quiet. A guess for the
-# first estimate of the time left; after that, the real times decide.
+# A run without its measured seconds: setting the balance, waiting until all is quiet. These are guesses
+# for the first estimate of the time left; after that, the real times decide.
 OVERHEAD_SECONDS = 1.0
 BURST_SECONDS = 5
 
@@ -26,31 +26,40 @@ BURST_SECONDS = 5
 class Plan:
     """How often and for how long."""
 
+    # Of the first scenario, on which the rates of the open loop depend.
+    hot_rounds: int
     rounds: int
     seconds: int
-    # Of the scenarios with several levels, in each of which every side runs.
-    level_rounds: int
+    # Of a level, where a scenario has several.
     level_seconds: int
-    # Of the bursts, in which the slow ones take long.
-    burst_rounds: int
-    # Whether each round begins with a warm-up, or only the first.
+    # Whether each round begins with a warm-up, or only the first one of the first scenario.
     warm_always: bool
 
+    def words(self) -> str:
+        warm_up = "each after 1 s of warm-up" if self.warm_always else "the first after 1 s of warm-up"
+        rounds = f"{self.rounds} rounds" if self.rounds > 1 else "one round"
+        first = f" ({self.hot_rounds} of the first scenario)" * (self.hot_rounds != self.rounds)
+        return (
+            f"{rounds}{first} of {self.seconds} s, of {self.level_seconds} s in the sweep and the open"
+            f" loop, {warm_up}; wrk with 2 threads"
+        )
+
     def rounds_of(self, scenario: Scenario) -> int:
-        if scenario.kind == "burst":
-            return self.burst_rounds
-        return self.level_rounds if len(scenario.levels) > 1 else self.rounds
+        return self.hot_rounds if scenario.id == "hot" else self.rounds
 
-    def seconds_of(self, scenario: Scenario) -> int:
-        return self.level_seconds if len(scenario.levels) > 1 else self.seconds
+    def seconds_of(self, scenario: Scenario, level: Level) -> int:
+        seconds = self.level_seconds if len(scenario.levels) > 1 else self.seconds
+        return seconds * getattr(level.load, "longer", 1)
+
+    def warms(self, scenario: Scenario, number: int) -> bool:
+        """Each level is a warm-up for the next one of the same side."""
+        if len(scenario.levels) > 1:
+            return False
+        return self.warm_always or (scenario.id == "hot" and number == 0)
 
 
-FULL = Plan(
-    rounds=5, seconds=5, level_rounds=5, level_seconds=3, burst_rounds=5, warm_always=True
-)
-QUICK = Plan(
-    rounds=2, seconds=1, level_rounds=1, level_seconds=1, burst_rounds=1, warm_always=False
-)
+FULL = Plan(hot_rounds=5, rounds=5, seconds=4, level_seconds=2, warm_always=True)
+QUICK = Plan(hot_rounds=2, rounds=1, seconds=1, level_seconds=1, warm_always=False)
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Step:
 
     side: Side
     number: int
-    run_level: object
+    level: Level
 
 
 class Progress:
@@ -82,7 +91,7 @@ class Progress:
 
 def steps(scenario: Scenario, sides: list[Side], rounds: int) -> list[Step]:
     """The order alternates, so that no side always runs after the same other side."""
-    able = [side for side in sides if not scenario_lacks(scenario, side)]
+    able = [side for side in sides if not side.lacks(scenario)]
     found = []
     for number in range(rounds):
         order = able if number % 2 == 0 else able[::-1]
@@ -90,15 +99,12 @@ def steps(scenario: Scenario, sides: list[Side], rounds: int) -> list[Step]:
     return found
 
 
-def scenario_lacks(scenario: Scenario, side: Side) -> str | None:
-    return side.lacks(scenario)
-
-
 def step_seconds(scenario: Scenario, plan: Plan, step: Step) -> float:
     if scenario.kind == "burst":
         return BURST_SECONDS
-    warm = scenario.kind == "open" or plan.warm_always or step.number == 0
-    return plan.seconds_of(scenario) + warm + OVERHEAD_SECONDS
+    # The open loop brings its own warm-up.
+    warm = scenario.kind == "open" or plan.warms(scenario, step.number)
+    return plan.seconds_of(scenario, step.level) + warm + OVERHEAD_SECONDS
 
 
 def planned_seconds(scenarios: list[Scenario], sides: list[Side], plan: Plan) -> float:
@@ -114,7 +120,7 @@ def run_scenario(
     progress: Progress,
 ):
     rounds = plan.rounds_of(scenario)
-    record.add_scenario(scenario, rounds, plan.seconds_of(scenario))
+    record.add_scenario(scenario, rounds, plan.seconds_of(scenario, scenario.levels[0]))
     for side in sides:
         if why := side.lacks(scenario):
             record.add_absent(scenario, side, why)
@@ -128,18 +134,18 @@ def run_scenario(
 def run_step(
     arena: Arena, record: Record, scenario: Scenario, step: Step, plan: Plan, progress: Progress
 ):
-    level = step.run_level
-    # Each level is a warm-up for the next one of the same side.
-    warm = (plan.warm_always or step.number == 0) and len(scenario.levels) == 1
-    run = Run(scenario, level, plan.seconds_of(scenario), warm, capacity(record, step.side))
+    level = step.level
+    seconds, warm = plan.seconds_of(scenario, level), plan.warms(scenario, step.number)
+    run = Run(scenario, level, seconds, warm, capacity(record, step.side))
     at = f" at {level.number:,}" if level.number else ""
     line = f"{scenario.id}{at}, round {step.number + 1}: {step.side.name}: "
     key = (scenario.id, step.side.id, level.number, step.number)
     try:
         figures = loads.measure(arena, step.side, run)
     except Failed as why:
-        record.add_run(*key, failure=str(why))
-        line += f"FAILED: {why}"
+        said = f"{why}{loads.last_error(arena, step.side)}"
+        record.add_run(*key, failure=said)
+        line += f"FAILED: {said}"
         # The next side must not start with a wrong balance.
         if isinstance(why, Violated):
             arena.reset_database(scenario.users)

@@ -70,10 +70,12 @@ class Pgbench(Side):
         if scenario.id == "zipf":
             return "pgbench has no such distribution with exponent 1"
         if scenario.id == "lone" and self.clients > 1:
-            return f"it has {self.clients} clients"
+            return "it has several clients"
         if scenario.kind == "transfers":
             own = self.script == "bare" and self.clients == 10
-            return None if own else "shown at 10 clients with the statement"
+            return None if own else "shown at pgbench × 10"
+        if scenario.kind == "bulk":
+            return None if self.clients == 1 else "shown at pgbench × 1"
         if scenario.kind != "closed" or scenario.id == "sweep":
             return "it has no HTTP"
         return None
@@ -91,7 +93,7 @@ def peer(server: str, name: str, does: str) -> list[Server]:
     )
     return [
         Server(
-            f"{server}-{short}", f"{name}, {short}", "peer", f"{what} {does}", server, route,
+            f"{server}-{short}", f"{name}: {short}", "peer", f"{what} {does}", server, route,
             PEER_TABLE,
         )
         for route, short, what in routes
@@ -103,7 +105,7 @@ def pgbench(clients: int, script: str = "bare") -> Pgbench:
         "bare": "The bare guarded UPDATE, a commit each.",
         "locking": "A plpgsql function that locks the row, decides and writes, a commit each.",
     }[script]
-    name = f"pgbench, {'statement' if script == 'bare' else 'function'}, {clients}"
+    name = f"pgbench{' function' * (script == 'locking')} × {clients}"
     does = f"{what} {clients} database client{'s' * (clients > 1)}, no HTTP, no journal."
     return Pgbench(f"pgbench-{script}-{clients}", name, "database", does, script, clients)
 
@@ -149,13 +151,13 @@ SIDES: list[Server | Pgbench] = [
     pgbench(32),
     pgbench(10, "locking"),
     Server(
-        "nginx", "nginx, a constant", "ceiling",
+        "nginx", "nginx (constant)", "ceiling",
         "Answers every request with the same bytes. The most that this machine can serve while the"
         " load generator runs beside it.",
         "nginx", "echo", None,
     ),
     Server(
-        "echo", "echo, the same server", "ceiling",
+        "echo", "echo (same server)", "ceiling",
         "The service's own HTTP side and body parsing, with a constant behind it. What is left for"
         " the ledger is the difference to this.",
         "echo", "echo", None,
