@@ -37,6 +37,13 @@ bench-hot: ## Measure one hot account beside its upper limits and alternatives (
 	@cargo build --release --locked --bins --example echo --example watchers
 	@exec python3 -B loadtest/bench_hot.py $(ARGS)
 
+.PHONY: compare
+compare: ## Measure all approaches beside other stacks and write a report (QUICK=1: under 10 minutes)
+	@scripts/setup wrk nginx pgbench venv node
+	@python3 -B -m unittest discover -q -s loadtest -t loadtest
+	@cargo build --release --locked --bins --example echo --example open_loop --example charts
+	@exec python3 -B loadtest/bench_compare.py $(if $(QUICK),--quick) $(ARGS)
+
 .PHONY: bench-failures
 bench-failures: ## Cause failures under load and measure their effect on clients (ARGS=--help lists all)
 	@scripts/setup pgbench nginx venv
