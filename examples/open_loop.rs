@@ -148,6 +148,7 @@ fn run(mut load: Load) -> Result<String, Box<dyn std::error::Error>> {
 
 /// Releases each request when it is due. On a thread of its own, because tokio's timers are good to a
 /// millisecond.
+#[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
 fn release(load: &Load) {
     let mut released = 0;
     while released < load.total {

@@ -25,6 +25,9 @@ from hot.processes import Failed
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "loadtest" / "results"
+PROGRAMS = (
+    "plimsoll", "concurrency-tester", "examples/echo", "examples/open_loop", "examples/charts",
+)
 # wrk holds 10,000 connections and the service another 10,000.
 FILES_NEEDED = 12_000
 
@@ -47,6 +50,7 @@ def measure(stack: ExitStack, options: argparse.Namespace) -> bool:
     files = processes.raise_open_files()
     if files < FILES_NEEDED:
         raise Failed(f"{FILES_NEEDED} open files are needed, the limit is {files}: see ulimit -Hn")
+    check_programs(options)
     found = Record(options.quick)
     try:
         measure_all(stack, options, found)
@@ -76,6 +80,13 @@ def measure_all(stack: ExitStack, options: argparse.Namespace, found: Record):
     progress = rounds.Progress(rounds.planned_seconds(chosen, sides, plan))
     for scenario in chosen:
         rounds.run_scenario(arena, found, scenario, sides, plan, progress)
+
+
+def check_programs(options: argparse.Namespace):
+    """Before an hour has passed."""
+    for name in PROGRAMS:
+        if not (programs(options) / name).exists():
+            raise Failed(f"there is no {programs(options) / name}: make compare builds it")
 
 
 def programs(options: argparse.Namespace) -> Path:

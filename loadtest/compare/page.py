@@ -12,21 +12,35 @@ from . import charts, tables
 from .scenarios import OPEN_PERCENT
 from .summary import Summary
 
-STYLE = (Path(__file__).parent / "page.css").read_text()
+FOLDER = Path(__file__).parent
+THEME = (FOLDER / "theme.css").read_text()
+STYLE = THEME + (FOLDER / "page.css").read_text()
+# The chart that is also written as a picture of its own.
+PICTURE = "throughput-hot"
 TITLE = "Guarding a balance: approaches side by side"
 
 
 def write(raw: dict, folder: Path, programs: Path) -> list[Path]:
-    """Writes `table.md` and `page.html`, and returns their paths."""
+    """Writes `table.md`, `page.html` and `hot.svg`, and returns their paths."""
     summary = Summary(raw)
-    table, page = folder / "table.md", folder / "page.html"
+    table, page, picture = (folder / name for name in ("table.md", "page.html", "hot.svg"))
     table.write_text(markdown(summary))
     try:
         drawn = charts.draw(charts.all_charts(summary), programs)
     except Failed as why:
         raise Failed(f"{table} is written; the page is not, for want of charts: {why}") from None
     page.write_text(html(summary, drawn))
+    if PICTURE in drawn:
+        picture.write_text(standalone(drawn[PICTURE]))
+        return [table, page, picture]
     return [table, page]
+
+
+def standalone(svg: str) -> str:
+    """A chart with its colours, for where no page gives them to it."""
+    opened, rest = svg.split("\n", 1)
+    paper = '<rect width="100%" height="100%" fill="var(--paper)"/>'
+    return f"{opened}\n<style>\n{THEME}</style>\n{paper}\n{rest}"
 
 
 def state(summary: Summary) -> list[str]:
@@ -112,8 +126,10 @@ def html(summary: Summary, drawn: dict[str, str]) -> str:
         f"<h1>{TITLE}</h1>",
         lead(summary),
         *(f'<p class="note">{escape(note)}</p>' for note in state(summary)),
+        LEGEND,
+        *(throughput_of(summary, drawn, each) for each in summary.scenarios if each["id"] == "hot"),
         section("What each one does", definitions(summary)),
-        section("Throughput by scenario", throughput(summary, drawn)),
+        section("The other scenarios", throughput(summary, drawn)),
         section("Over connections", sweep(drawn)),
         section("Time to the answer", open_loop(drawn)),
         section("Batches", batches(drawn)),
@@ -206,23 +222,32 @@ def definitions(summary: Summary) -> str:
     return f"<dl>\n{items}\n</dl>"
 
 
-def throughput(summary: Summary, drawn: dict[str, str]) -> str:
-    legend = "".join(
+LEGEND = (
+    '<ul class="legend">'
+    + "".join(
         f'<li><span class="key key-{place}"></span>{name}</li>'
         for place, name in enumerate(charts.KINDS)
     )
-    charts_of_all = []
-    for scenario in summary.scenarios:
-        text = f"{scenario['what']} In {scenario['unit']}."
-        if absent := absences(summary, scenario):
-            text += f" Not in it: {absent}."
-        charts_of_all.append(
-            figure(drawn, f"throughput-{scenario['id']}", f"{scenario['title']}.", text)
-        )
-    if not any(charts_of_all):
+    + "</ul>"
+)
+
+
+def throughput(summary: Summary, drawn: dict[str, str]) -> str:
+    """All scenarios but the first, which stands above everything."""
+    figures = [
+        throughput_of(summary, drawn, each) for each in summary.scenarios if each["id"] != "hot"
+    ]
+    if not any(figures):
         return ""
     explained = "<p>Bars are medians, the thin lines reach from the slowest to the fastest round.</p>"
-    return f'{explained}\n<ul class="legend">{legend}</ul>\n' + "\n".join(charts_of_all)
+    return f"{explained}\n{LEGEND}\n" + "\n".join(figures)
+
+
+def throughput_of(summary: Summary, drawn: dict[str, str], scenario: dict) -> str:
+    text = f"{scenario['what']} In {scenario['unit']}."
+    if absent := absences(summary, scenario):
+        text += f" Not in it: {absent}."
+    return figure(drawn, f"throughput-{scenario['id']}", f"{scenario['title']}.", text)
 
 
 # How all sides of a kind are called together.

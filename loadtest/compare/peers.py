@@ -1,4 +1,4 @@
-"""Starts the peers, and installs what they need into a temporary folder or beside them."""
+"""Installs what the peers need, each in its folder, and starts them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ def install(name: str):
     """What the two lines in the peer's README do first. Nothing if it is there already."""
     folder = FOLDER / name
     if name == "express-sequelize":
+        require("node", "npm")
         lock, installed = folder / "package-lock.json", folder / "node_modules"
         if not up_to_date(lock, installed):
-            tool("npm", "node")
-            processes.run(
-                ["npm", "ci", "--no-audit", "--no-fund"], INSTALL_SECONDS, cwd=folder
-            )
+            command = ["npm", "ci", "--no-audit", "--no-fund"]
+            processes.run(command, INSTALL_SECONDS, cwd=folder)
             mark(installed)
     if name == "fastapi-sqlalchemy":
         lock, installed = folder / "requirements.txt", folder / ".venv"
@@ -49,7 +48,7 @@ def mark(installed: Path):
     (installed / ".installed").touch()
 
 
-def tool(*names: str):
+def require(*names: str):
     for name in names:
         if not shutil.which(name):
             raise Failed(f"{name} is not installed: scripts/setup node")

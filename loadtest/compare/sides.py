@@ -11,7 +11,7 @@ from . import peers
 from .scenarios import Scenario
 
 OWN_TABLE, PEER_TABLE = "users", "peer_users"
-CHANGES_ONLY = "it has no such route"
+CHANGES_ONLY = "no such route"
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Server(Side):
 
     def lacks(self, scenario: Scenario) -> str | None:
         if self.kind == "ceiling" and scenario.id not in ("hot", "lone", "sweep"):
-            return "it keeps no balance"
+            return "no balance"
         if scenario.kind in ("transfers", "bulk") and self.approach != "batched":
             if self.kind == "ours":
-                return "the service has one way for this, shown at `batched`"
+                return "the same way as batched"
             return CHANGES_ONLY
         return None
 
@@ -66,18 +66,18 @@ class Pgbench(Side):
 
     def lacks(self, scenario: Scenario) -> str | None:
         if scenario.id == "mixed":
-            return "pgbench does not count refusals"
+            return "counts no refusals"
         if scenario.id == "zipf":
-            return "pgbench has no such distribution with exponent 1"
+            return "no such distribution"
         if scenario.id == "lone" and self.clients > 1:
-            return "it has several clients"
+            return "several clients"
         if scenario.kind == "transfers":
             own = self.script == "bare" and self.clients == 10
-            return None if own else "shown at pgbench × 10"
+            return None if own else "see pgbench × 10"
         if scenario.kind == "bulk":
-            return None if self.clients == 1 else "shown at pgbench × 1"
+            return None if self.clients == 1 else "see pgbench × 1"
         if scenario.kind != "closed" or scenario.id == "sweep":
-            return "it has no HTTP"
+            return "no HTTP"
         return None
 
 

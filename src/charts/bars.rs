@@ -25,9 +25,18 @@ const HALF: f64 = 0.33;
 pub struct Bars {
     /// The rows, from top to bottom.
     pub rows: Vec<Bar>,
-    /// The names of the parts, if the bars have several: the legend.
+    /// What the colours mean, if the bars have several parts.
     #[serde(default)]
-    pub parts: Vec<String>,
+    pub legend: Vec<Key>,
+}
+
+/// A colour and its meaning.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Key {
+    /// What it means.
+    pub name: String,
+    /// The number of the colour.
+    pub series: usize,
 }
 
 /// A row.
@@ -70,7 +79,7 @@ pub(super) fn draw(bars: &Bars, description: &str) -> Result<String, ChartError>
         return Err(ChartError("it has no bar of any length".to_owned()));
     }
     let rows = u32::try_from(bars.rows.len()).map_err(ChartError::from_drawing)?;
-    let head = if bars.parts.is_empty() { 0 } else { HEAD };
+    let head = if bars.legend.is_empty() { 0 } else { HEAD };
     let mut svg = String::new();
     let mut tooltips = Tooltips::default();
     {
@@ -130,8 +139,8 @@ fn words(root: &Area<'_>, text: &str, at: (i32, i32), anchor: HPos) -> Drawn {
 /// The names of the parts, above the bars.
 fn legend(bars: &Bars, root: &Area<'_>) -> Drawn {
     let mut left = i32::try_from(NAMES).unwrap_or(0);
-    for (series, name) in bars.parts.iter().enumerate() {
-        root.draw(&Rectangle::new([(left, 4), (left + 12, 16)], theme::color(series).filled()))?;
+    for Key { name, series } in &bars.legend {
+        root.draw(&Rectangle::new([(left, 4), (left + 12, 16)], theme::color(*series).filled()))?;
         words(root, name, (left + 18, 10), HPos::Left)?;
         // Wide enough for any usual font.
         left += 18 + 24 + i32::try_from(name.chars().count()).unwrap_or(0) * FONT * 6 / 10;

@@ -11,7 +11,7 @@ mod theme;
 use serde::Deserialize;
 use thiserror::Error;
 
-pub use bars::{Bar, Bars, Part};
+pub use bars::{Bar, Bars, Key, Part};
 pub use lines::{Axis, Lines, Point, Series, Tick};
 
 /// How many series can be told apart.

@@ -11,7 +11,7 @@ fn bars(value: f64) -> Chart {
         parts: vec![part],
         spread: Some((value / 2.0, value * 2.0)),
     };
-    Chart::Bars(Bars { rows: vec![bar], parts: Vec::new() })
+    Chart::Bars(Bars { rows: vec![bar], legend: Vec::new() })
 }
 
 fn lines(points: Vec<Point>) -> Chart {
@@ -50,7 +50,8 @@ fn no_drawing_has_a_colour_of_its_own() {
 fn a_line_has_its_ticks_and_its_points() {
     let point = |x: f64| Point { x, y: x, spread: None, title: format!("at {x}") };
     let svg = drawn(&lines(vec![point(2.0), point(20.0)]));
-    for wanted in ["ten", "across", "only", "<title>at 2</title></circle>", "<title>at 20</title>"] {
+    for wanted in ["ten", "across", "only", "<title>at 2</title></circle>", "<title>at 20</title>"]
+    {
         assert!(svg.contains(wanted), "no {wanted} in {svg}");
     }
 }

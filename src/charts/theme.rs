@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use plotters::style::RGBColor;
 
 /// How many series can be told apart.
-pub(super) const SERIES: usize = 8;
+pub(super) const SERIES: usize = 11;
 
 const FIRST_SERIES: u8 = 3;
 const ROLES: [&str; 3] = ["ink", "muted", "grid"];
@@ -49,7 +49,11 @@ pub(super) fn finish(svg: &str, tooltips: &Tooltips, description: &str) -> Strin
     for line in svg.lines() {
         if line.starts_with("<svg ") {
             let view = line.find("viewBox").map_or("", |at| &line[at..]);
-            let _ = writeln!(finished, "<svg role=\"img\" aria-label=\"{}\" {view}", escape(description));
+            let _ = writeln!(
+                finished,
+                "<svg role=\"img\" aria-label=\"{}\" {view}",
+                escape(description)
+            );
             continue;
         }
         let (themed, tooltip) = themed(line);

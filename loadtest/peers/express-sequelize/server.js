@@ -21,7 +21,7 @@ const sequelize = new Sequelize({
   logging: false,
   // Sequelize's own number of connections for each process. The wait is long enough for 10,000
   // requests at once on one row.
-  pool: { max: 5, acquire: 120_000 },
+  pool: { max: 5, acquire: 600_000 },
 });
 
 const User = sequelize.define(

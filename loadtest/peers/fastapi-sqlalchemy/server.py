@@ -24,7 +24,7 @@ WORKERS = int(os.environ.get("WORKERS", os.cpu_count() or 1))
 # SQLAlchemy's own number of connections for each process. The wait is long enough for 10,000
 # requests at once on one row. asyncpg reads libpq's variables itself.
 engine = create_async_engine(
-    "postgresql+asyncpg://", pool_size=5, max_overflow=0, pool_timeout=120
+    "postgresql+asyncpg://", pool_size=5, max_overflow=0, pool_timeout=600
 )
 Sessions = async_sessionmaker(engine, expire_on_commit=False)
 app = FastAPI(openapi_url=None)
