@@ -46,10 +46,17 @@ class Record:
             }
         )
 
-    def set_verified(self, scenario: Scenario, verdict: str):
-        for known in self.scenarios:
-            if known["id"] == scenario.id:
-                known["verify"] = verdict
+    def set_verified(self, scenario: Scenario, clean: bool):
+        """A journal that was not clean once stays so. Its results have failed."""
+        known = next(each for each in self.scenarios if each["id"] == scenario.id)
+        if clean:
+            known["verify"] = "pass" if known["verify"] != "fail" else "fail"
+            return
+        known["verify"] = "fail"
+        ours = {side["id"] for side in self.sides if side["kind"] == "ours"}
+        for run in self.runs:
+            if run["scenario"] == scenario.id and run["side"] in ours and not run["failure"]:
+                run["failure"] = "the journal was not clean afterwards"
 
     def add_run(self, scenario: str, side: str, level: int, number: int, **figures):
         key = {"scenario": scenario, "side": side, "level": level, "round": number}
@@ -62,9 +69,17 @@ class Record:
         """Writes `raw.json`, and returns its path."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "raw.json"
-        document = {"format": FORMAT} | vars(self)
-        path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        members = {"format": FORMAT} | vars(self)
+        lines = (f"{json.dumps(name)}: {value_text(value)}" for name, value in members.items())
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         return path
+
+
+def value_text(value) -> str:
+    """A list with a line for each element, so that a difference of two files can be read."""
+    if not isinstance(value, list) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    return "[\n" + ",\n".join(json.dumps(each, ensure_ascii=False) for each in value) + "\n]"
 
 
 def load(path: Path) -> dict:

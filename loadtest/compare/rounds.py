@@ -14,7 +14,7 @@ from . import loads
 from .loads import Run
 from .record import Record
 from .scenarios import Level, Scenario
-from .sides import Side
+from .sides import Pgbench, Side
 
 # A run without its measured seconds: setting the balance, waiting until all is quiet. These are guesses
 # for the first estimate of the time left; after that, the real times decide.
@@ -127,6 +127,9 @@ def run_scenario(
     arena.reset_database(scenario.users)
     arena.postgres.sql(loads.peers_table(scenario.users))
     for step in steps(scenario, sides, rounds):
+        if scenario.kind == "transfers" and isinstance(step.side, Pgbench):
+            # It empties the journal, because its own entries are not those of the service.
+            verify(arena, record, scenario)
         run_step(arena, record, scenario, step, plan, progress)
     verify(arena, record, scenario)
 
@@ -146,9 +149,6 @@ def run_step(
         said = f"{why}{loads.last_error(arena, step.side)}"
         record.add_run(*key, failure=said)
         line += f"FAILED: {said}"
-        # The next side must not start with a wrong balance.
-        if isinstance(why, Violated):
-            arena.reset_database(scenario.users)
     else:
         record.add_run(*key, failure=None, **figures)
         line += f"{figures['per_second']:,.0f} {scenario.unit}"
@@ -172,11 +172,7 @@ def verify(arena: Arena, record: Record, scenario: Scenario):
     try:
         arena.verify()
     except Violated as why:
-        record.set_verified(scenario, "fail")
-        ours = {side["id"] for side in record.sides if side["kind"] == "ours"}
-        for run in record.runs:
-            if run["scenario"] == scenario.id and run["side"] in ours and not run["failure"]:
-                run["failure"] = "the journal was not clean afterwards"
+        record.set_verified(scenario, clean=False)
         tell(f"{scenario.id}: FAILED: {why}")
     else:
-        record.set_verified(scenario, "pass")
+        record.set_verified(scenario, clean=True)

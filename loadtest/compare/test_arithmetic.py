@@ -3,15 +3,20 @@
     python3 -B -m unittest discover -s loadtest -t loadtest
 """
 
+import tempfile
 import unittest
+from pathlib import Path
 
 from hot.wrk import Load
 
 from . import charts, costs, loads, page, rounds, tables
 from .published import PUBLISHED
+from .record import Record, load
 from .scenarios import SWEEP, scenarios
 from .sides import SIDES
 from .summary import Cell, Spread, Summary, changes_of_bucket
+
+HOT = scenarios(quick=True)[0]
 
 
 def run(value: float, **more) -> dict:
@@ -117,6 +122,28 @@ class Books(unittest.TestCase):
         # 1,000 deposits of 1, 500 withdrawals of 2: nothing is left of it.
         self.assertIsNone(loads.difference("mixed", self.answers(1_500, 500), 0, 8))
         self.assertIsNotNone(loads.difference("mixed", self.answers(1_500, 500), 200, 8))
+
+
+class Raw(unittest.TestCase):
+    def record(self) -> Record:
+        found = Record(quick=True, sides=[{"id": "self", "kind": "ours"}, {"id": "x", "kind": "peer"}])
+        found.add_scenario(HOT, rounds=1, seconds=1)
+        for side in ("self", "x"):
+            found.add_run("hot", side, 0, 0, failure=None, per_second=1.5)
+        return found
+
+    def test_a_journal_that_is_not_clean_takes_the_results_of_our_sides(self):
+        found = self.record()
+        found.set_verified(HOT, clean=False)
+        found.set_verified(HOT, clean=True)
+        self.assertEqual(found.scenarios[0]["verify"], "fail")
+        self.assertEqual([bool(run["failure"]) for run in found.runs], [True, False])
+
+    def test_what_is_written_is_read_again(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.record().write(Path(folder))
+            self.assertEqual(load(path)["runs"][1]["per_second"], 1.5)
+            self.assertTrue(load(path)["partial"])
 
 
 class Words(unittest.TestCase):
