@@ -25,10 +25,10 @@ def run(value: float, **more) -> dict:
 
 class Medians(unittest.TestCase):
     def test_an_odd_number_of_rounds_has_a_round_as_its_median(self):
-        self.assertEqual(Spread.of([3, 1, 2]), Spread(2, 1, 3))
+        self.assertEqual(Spread.of([9, 1, 2]), Spread(2, 1, 9))
 
     def test_an_even_number_of_rounds_has_the_middle_of_two(self):
-        self.assertEqual(Spread.of([4, 1, 2, 3]), Spread(2.5, 1, 4))
+        self.assertEqual(Spread.of([9, 1, 2, 3]), Spread(2.5, 1, 9))
 
     def test_rounds_without_the_figure_do_not_count(self):
         self.assertEqual(Spread.of([None, 5]), Spread(5, 5, 5))
