@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often due requests are released. Part of the latency: a request may go out this much late.
 const TICK: Duration = Duration::from_micros(200);
 
+/// The longest latency that is told apart from longer ones: an hour.
+const MICROS_MAX: u64 = 3_600_000_000;
+
 struct Load {
     address: String,
     request: String,
@@ -116,8 +119,8 @@ fn run(mut load: Load) -> Result<String, Box<dyn std::error::Error>> {
         next: 0,
         statuses: BTreeMap::new(),
         unanswered: 0,
-        latency: Histogram::new(3)?,
-        from_sending: Histogram::new(3)?,
+        latency: Histogram::new_with_bounds(1, MICROS_MAX, 3)?,
+        from_sending: Histogram::new_with_bounds(1, MICROS_MAX, 3)?,
     }));
     LocalSet::new().block_on(&runtime, async {
         let mut streams = Vec::with_capacity(load.connections);

@@ -14,7 +14,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from compare import conditions, page, peers, record, rounds
+from compare import calibration, conditions, page, peers, record, rounds
 from compare.record import Record
 from compare.scenarios import scenarios
 from compare.sides import SIDES
@@ -70,6 +70,7 @@ def measure_all(stack: ExitStack, options: argparse.Namespace, found: Record):
     for name in peers.COMMANDS:
         if any(getattr(side, "server", None) == name for side in sides):
             peers.install(name)
+    calibration.check(programs(options))
     arena = Arena(stack, ROOT, options.programs)
     _ = arena.socket_service  # makes the tables
     schema = (peers.FOLDER / "pgbench" / "schema.sql").read_text()

@@ -6,6 +6,7 @@ scenarios  the loads. The one list that everything iterates
 sides      who is measured: the approaches, the peers, the ceilings; and what each one cannot do
 peers      starts the peers, and installs what they need
 loads      one run of a side under a load: prepare, load, count, check the books
+calibration  checks the open-loop generator
 costs      processor time, memory and flushes of a run
 rounds     the rounds in which the sides take turns, `verify` after each scenario, progress
 conditions the machine, the versions and the settings of the database
