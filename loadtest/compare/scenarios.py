@@ -51,7 +51,7 @@ def closed(id: str, title: str, what: str, load: Load, **more) -> Scenario:
 
 def longer(connections: int) -> int:
     """Slow sides take seconds to accept thousands of connections, and wrk measures from the start."""
-    return 4 if connections > 1_000 else 1
+    return 3 if connections > 1_000 else 1
 
 
 def scenarios(quick: bool) -> list[Scenario]:
