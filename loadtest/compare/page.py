@@ -13,7 +13,7 @@ from .scenarios import OPEN_PERCENT
 from .summary import Summary
 
 FOLDER = Path(__file__).parent
-THEME = (FOLDER / "theme.css").read_text()
+THEME = (FOLDER.parents[1] / "src/charts/theme.css").read_text()
 STYLE = THEME + (FOLDER / "page.css").read_text()
 # The chart that is also written as a picture of its own.
 PICTURE = "throughput-hot"

@@ -14,6 +14,9 @@ use thiserror::Error;
 pub use bars::{Bar, Bars, Key, Part};
 pub use lines::{Axis, Lines, Point, Series, Tick};
 
+/// The colours that a page must give to its charts, for light and for dark.
+pub const THEME: &str = include_str!("theme.css");
+
 /// How many series can be told apart.
 pub const SERIES: usize = theme::SERIES;
 

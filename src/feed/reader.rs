@@ -29,7 +29,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(300);
 const PAUSE_PER_WATCHER: Duration = Duration::from_micros(300);
 
 /// The pause is so many times as long as the last poll, within the same limits. Many watched users cost a
-/// search in an index each: 10,000 of them some 20 ms. So the reader never keeps a processor of the database
+/// search in an index each: 10,000 of them 41 and 84 ms, on a busy machine. So the reader never keeps a processor of the database
 /// busy.
 const PAUSE_FACTOR: u32 = 4;
 

@@ -8,6 +8,7 @@ mod ledger;
 mod not_run;
 mod operations;
 mod output;
+mod reports;
 mod running;
 mod verdicts;
 mod witness;

@@ -14,6 +14,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use hyper::header::HeaderValue;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::baseline::Comparand;
 use crate::exactness::Terms;
 use crate::faults::flags::{FaultFlags, FaultsPlan};
 use crate::plan::{Changes, Plan, Work};
@@ -115,6 +116,24 @@ struct Flags {
     /// Print the report as one JSON document, and nothing else, on standard output
     #[arg(long)]
     json: bool,
+
+    /// Also write the report as a page of HTML with charts, complete in itself
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// If the run passes, save it to be compared with later
+    #[arg(long, value_name = "FILE")]
+    save_baseline: Option<PathBuf>,
+
+    /// Compare with a saved run of the same settings: exit code 5 if a burst is slower by more than
+    /// --threshold
+    #[arg(long, value_name = "FILE")]
+    compare_with: Option<PathBuf>,
+
+    /// By how many percent requests per second, or the p99, may be worse than those of --compare-with
+    #[arg(long, value_name = "PERCENT", default_value_t = 25, requires = "compare_with",
+          value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    threshold: u16,
 }
 
 /// What else there is besides the bursts.
@@ -127,8 +146,8 @@ enum Other {
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Bursts(Plan),
-    Witness(WitnessPlan),
+    Bursts(Box<Plan>),
+    Witness(Box<WitnessPlan>),
     Faults(FaultsPlan),
 }
 
@@ -155,11 +174,17 @@ Examples:
   For a script:
     concurrency-tester --json --log /tmp/responses.log | jq .verdict
 
+  A page to pass on, and a check in CI that nothing has become slower by more than 40 percent:
+    concurrency-tester --report burst.html
+    concurrency-tester --save-baseline baseline.json
+    concurrency-tester --compare-with baseline.json --threshold 40
+
 Exit codes:
   0  pass: every answer was exact, and so is the database where it is given
   1  fail: an invariant is broken; the report says which
   2  bad usage: also an approach or a user that the service does not have, or another database
   3  could not run: not reachable, too few open files or ports, log not writable
+  5  pass, but slower than --compare-with by more than --threshold
   130  interrupted with Ctrl-C";
 
 impl Command {
@@ -167,11 +192,11 @@ impl Command {
     pub(crate) fn from_command_line() -> Self {
         let mut flags = Flags::parse();
         match flags.subcommand.take() {
-            Some(Other::Witness(flags)) => Self::Witness(flags.plan()),
+            Some(Other::Witness(flags)) => Self::Witness(Box::new(flags.plan())),
             Some(Other::Faults(flags)) => Self::Faults(flags.into()),
             None => {
                 let refuse = |why| Flags::command().error(ErrorKind::ValueValidation, why).exit();
-                Self::Bursts(flags.plan().unwrap_or_else(refuse))
+                Self::Bursts(Box::new(flags.plan().unwrap_or_else(refuse)))
             }
         }
     }
@@ -190,7 +215,7 @@ impl Flags {
                  each connection sends at least one request",
             ));
         }
-        Ok(Plan {
+        let mut plan = Plan {
             work: self.work()?,
             target: self.url,
             requests,
@@ -200,7 +225,14 @@ impl Flags {
             authorization: self.token,
             database: self.database_url,
             json: self.json,
-        })
+            page: self.report,
+            save_baseline: self.save_baseline,
+            comparand: None,
+        };
+        if let Some(path) = &self.compare_with {
+            plan.comparand = Some(Comparand::read(path, f64::from(self.threshold), &plan)?);
+        }
+        Ok(plan)
     }
 
     fn work(&self) -> Result<Work, String> {

@@ -11,6 +11,7 @@
 //! it.
 
 mod account;
+mod baseline;
 mod burst;
 mod changes;
 mod client;
@@ -18,6 +19,7 @@ mod contract;
 mod database;
 mod exactness;
 mod faults;
+mod figures;
 mod findings;
 mod flags;
 mod limits;
@@ -36,12 +38,13 @@ mod witness_command;
 
 use std::fs;
 use std::io::{self, StdoutLock, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use faults::flags::FaultsPlan;
 use flags::Command;
 use plan::Plan;
-use run::Run;
+use run::{Run, Verdict};
 use run_error::RunError;
 use witness_command::WitnessPlan;
 
@@ -79,14 +82,43 @@ async fn until_interrupted<T>(run: impl Future<Output = T>) -> Result<T, RunErro
 }
 
 fn report_bursts(plan: &Plan, run: &Run) -> ExitCode {
-    let exit_code = run.exit_code();
+    let exit_code = run.exit_code(plan);
     if let Some(error) = &run.stopped {
         print_error(error);
     }
+    if let Err(error) = write_files(plan, run) {
+        print_error(&error);
+        // A verdict that is no pass says more.
+        let exit_code = if exit_code == 0 { error.exit_code() } else { exit_code };
+        return print_bursts(exit_code, plan, run);
+    }
+    print_bursts(exit_code, plan, run)
+}
+
+fn print_bursts(exit_code: u8, plan: &Plan, run: &Run) -> ExitCode {
     print(exit_code, |stdout| match plan.json {
         true => report::json::write(stdout, plan, run),
         false => report::text::write(stdout, plan, run),
     })
+}
+
+/// The page of any run, and the baseline of one that has passed.
+fn write_files(plan: &Plan, run: &Run) -> Result<(), RunError> {
+    let written = |path: &Path, text: &[u8]| {
+        fs::write(path, text)
+            .map_err(|source| RunError::ReportFile { path: path.to_owned(), source })
+    };
+    if let Some(path) = &plan.page {
+        written(path, report::page::page(plan, run).as_bytes())?;
+    }
+    if let Some(path) = &plan.save_baseline
+        && run.verdict() == Verdict::Pass
+    {
+        let mut text = Vec::new();
+        report::json::write(&mut text, plan, run).map_err(RunError::Output)?;
+        written(path, &text)?;
+    }
+    Ok(())
 }
 
 fn report_witness(plan: &WitnessPlan, run: &witness_command::Witnessed) -> ExitCode {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::baseline::Comparand;
 use crate::exactness::Terms;
 use crate::operations::SCENARIOS;
 use crate::target::Target;
@@ -28,6 +29,11 @@ pub(crate) struct Plan {
     /// The database of the service. `None`: only the answers are checked.
     pub(crate) database: Option<PgConnectOptions>,
     pub(crate) json: bool,
+    /// Where the report goes as a page.
+    pub(crate) page: Option<PathBuf>,
+    /// Where a run that passes is saved, to compare later ones with.
+    pub(crate) save_baseline: Option<PathBuf>,
+    pub(crate) comparand: Option<Comparand>,
 }
 
 /// What the bursts are made of.

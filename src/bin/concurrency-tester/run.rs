@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::baseline::Compared;
 use crate::burst::{Burst, Requests};
 use crate::changes::ChangeTests;
 use crate::client::Client;
@@ -77,12 +78,18 @@ impl Run {
         }
     }
 
-    pub(crate) fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self, plan: &Plan) -> u8 {
         match (self.verdict(), &self.stopped) {
             (Verdict::Fail, _) => 1,
             (_, Some(error)) => error.exit_code(),
+            (_, None) if self.compared(plan).iter().any(|compared| compared.is_worse) => 5,
             (_, None) => 0,
         }
+    }
+
+    /// Each burst beside that of the run that the plan names, if it names one.
+    pub(crate) fn compared(&self, plan: &Plan) -> Vec<Compared> {
+        plan.comparand.as_ref().map(|comparand| comparand.compare(self)).unwrap_or_default()
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) enum RunError {
     OtherDatabase { user: i64, balance: i64 },
     #[error("cannot write {}: {source} (see --log)", path.display())]
     Log { path: PathBuf, source: io::Error },
+    #[error("cannot write {}: {source} (see --report and --save-baseline)", path.display())]
+    ReportFile { path: PathBuf, source: io::Error },
     #[error("cannot write the report: {0}")]
     Output(io::Error),
     #[error("cannot start: {0}")]
@@ -93,6 +95,7 @@ impl RunError {
             | Self::Database(_)
             | Self::DatabaseTooSlow { .. }
             | Self::Log { .. }
+            | Self::ReportFile { .. }
             | Self::Output(_)
             | Self::Runtime(_)
             | Self::Faults(_) => 3,

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::Figures;
+use crate::baseline::Compared;
+use crate::figures::Figures;
 use crate::findings::ReportedViolation;
 use crate::operations::Counts;
 use crate::plan::{Plan, Work};
@@ -33,6 +34,9 @@ struct Document {
     database_checked: bool,
     #[serde(flatten)]
     bursts: Bursts,
+    /// Each burst beside that of `--compare-with`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    compared: Vec<Compared>,
 }
 
 /// What the changes of all bursts have in common.
@@ -120,6 +124,7 @@ impl Document {
             log: plan.log.as_ref().map(|log| log.display().to_string()),
             database_checked: plan.database.is_some(),
             bursts,
+            compared: run.compared(plan),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::Figures;
+use super::histogram;
+use crate::baseline::Compared;
+use crate::figures::Figures;
 use crate::findings::Findings;
 use crate::operations::Counts;
 use crate::plan::{Changes, Plan, Work};
@@ -23,6 +25,8 @@ pub(crate) fn write(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<(
     writeln!(to, "{}", verdict(plan, run))?;
     writeln!(to)?;
     write_table(to, plan, &run.bursts)?;
+    write_histogram(to, &run.bursts)?;
+    write_comparison(to, plan, run)?;
     for checked in &run.bursts {
         write_remarks(to, checked)?;
     }
@@ -33,7 +37,8 @@ pub(crate) fn write(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<(
     }
 }
 
-fn verdict(plan: &Plan, run: &Run) -> String {
+/// The first line: the verdict, and what it is about.
+pub(super) fn verdict(plan: &Plan, run: &Run) -> String {
     match run.verdict() {
         Verdict::Pass => {
             let and_more = if plan.database.is_some() { ", and so is the database" } else { "" };
@@ -82,12 +87,7 @@ fn why_not_exact(checked: &CheckedBurst) -> String {
 }
 
 fn write_table(to: &mut impl Write, plan: &Plan, bursts: &[CheckedBurst]) -> io::Result<()> {
-    let own: &[&str] = match plan.work {
-        Work::Changes(_) => &CHANGES,
-        Work::Operations => &OPERATIONS,
-    };
-    let headings = own.iter().chain(&TIMINGS).copied().map(str::to_owned).collect();
-    let mut rows: Vec<Vec<String>> = vec![headings];
+    let mut rows: Vec<Vec<String>> = vec![headings(plan)];
     rows.extend(bursts.iter().map(row));
     let widths: Vec<_> = (0..rows[0].len())
         .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or_default())
@@ -102,8 +102,38 @@ fn write_table(to: &mut impl Write, plan: &Plan, bursts: &[CheckedBurst]) -> io:
     Ok(())
 }
 
+fn write_histogram(to: &mut impl Write, bursts: &[CheckedBurst]) -> io::Result<()> {
+    let width =
+        bursts.iter().map(|checked| checked.name.len()).chain([7]).max().unwrap_or_default();
+    writeln!(to)?;
+    for line in histogram::lines(bursts, width) {
+        writeln!(to, "{line}")?;
+    }
+    Ok(())
+}
+
+fn write_comparison(to: &mut impl Write, plan: &Plan, run: &Run) -> io::Result<()> {
+    let Some(comparand) = &plan.comparand else { return Ok(()) };
+    writeln!(to)?;
+    writeln!(to, "Beside {}:", comparand.path.display())?;
+    for compared in run.compared(plan) {
+        let Compared { name, requests_per_second, p99, is_worse } = compared;
+        let worse = if is_worse { "  WORSE" } else { "" };
+        writeln!(to, "  {name}: requests/s × {requests_per_second:.2}, p99 × {p99:.2}{worse}")?;
+    }
+    Ok(())
+}
+
+pub(super) fn headings(plan: &Plan) -> Vec<String> {
+    let own: &[&str] = match plan.work {
+        Work::Changes(_) => &CHANGES,
+        Work::Operations => &OPERATIONS,
+    };
+    own.iter().chain(&TIMINGS).copied().map(str::to_owned).collect()
+}
+
 /// In the order of the headings.
-fn row(checked: &CheckedBurst) -> Vec<String> {
+pub(super) fn row(checked: &CheckedBurst) -> Vec<String> {
     let Findings { accepted, refused, wrong, .. } = checked.findings;
     let mut row = vec![checked.name.clone()];
     let counts = match checked.details {
