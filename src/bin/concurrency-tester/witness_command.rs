@@ -36,6 +36,8 @@ pub(crate) struct Witnessed {
     pub(crate) counts: Counts,
     /// How long the load took, without its end.
     pub(crate) took: Duration,
+    /// How long the witness took to judge it.
+    pub(crate) judging_took: Duration,
     pub(crate) violations: Vec<Violation>,
     /// Why a run without violations proves nothing. Empty: it proves something.
     pub(crate) unproven: Vec<String>,
@@ -99,10 +101,12 @@ pub(crate) async fn run(plan: &WitnessPlan) -> Result<Witnessed, RunError> {
         }
     }
     unproven.extend(why_unproven(&finished));
+    let judging = Instant::now();
     finished.judge();
+    let judging_took = judging.elapsed();
     let mut violations = finished.tally.into_violations();
     violations.extend(stored);
-    Ok(Witnessed { counts: finished.counts, took, violations, unproven })
+    Ok(Witnessed { counts: finished.counts, took, judging_took, violations, unproven })
 }
 
 fn why_unproven(finished: &Finished) -> Vec<String> {

@@ -65,6 +65,7 @@ fn witnessed(violated: bool, unproven: bool) -> Witnessed {
     Witnessed {
         counts: Counts::default(),
         took: Duration::from_secs(1),
+        judging_took: Duration::from_secs(1),
         violations: tally.into_violations(),
         unproven: unproven.then(|| "why".to_owned()).into_iter().collect(),
     }

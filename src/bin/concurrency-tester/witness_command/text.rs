@@ -79,10 +79,11 @@ fn write_table(to: &mut impl Write, witnessed: &Witnessed) -> io::Result<()> {
     writeln!(to)?;
     writeln!(
         to,
-        "{} requests in {seconds:.1} s ({:.0} a second), {} reads answered",
+        "{} requests in {seconds:.1} s ({:.0} a second), {} reads answered, judged in {:.1} s",
         counts.requests,
         counts.requests as f64 / seconds.max(0.001),
         counts.reads,
+        witnessed.judging_took.as_secs_f64(),
     )
 }
 
