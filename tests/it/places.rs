@@ -215,7 +215,9 @@ async fn more_connections_than_open_files_do_not_keep_others_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_hangs_up_keeps_its_place_until_its_request_has_ended() {
-    let service = TestService::start_with(&[("MAX_CONNECTIONS", "1")]).await;
+    // The wait is long enough to be seen, however busy the machine is.
+    let settings = [("MAX_CONNECTIONS", "1"), ("LOCK_WAIT_MILLIS", "2000")];
+    let service = TestService::start_with(&settings).await;
     let address = service.service.address();
     let lock = lock_row(&service, 1).await;
     let gone = connect(address, &withdrawal(1)).await;
