@@ -82,6 +82,9 @@ pub enum ClusterError {
     #[error("could not make a PostgreSQL cluster in {path}: {reason}", path = .path.display())]
     InitFailed { path: PathBuf, reason: String },
 
+    #[error("could not copy the PostgreSQL cluster to {path}: {reason}", path = .path.display())]
+    CopyFailed { path: PathBuf, reason: String },
+
     #[error("PostgreSQL did not start: {reason} (more in {log})", log = .log.display())]
     StartFailed { reason: String, log: PathBuf },
 

@@ -69,7 +69,7 @@ pub(super) async fn make_cluster(
 }
 
 /// Runs the command to its end. Dropping the future kills it: half a cluster is of no use.
-async fn run(mut command: Command, input: &str) -> io::Result<Output> {
+pub(super) async fn run(mut command: Command, input: &str) -> io::Result<Output> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -83,10 +83,17 @@ async fn run(mut command: Command, input: &str) -> io::Result<Output> {
 }
 
 fn check(ended: io::Result<Output>, folder: &DataFolder) -> Result<(), ClusterError> {
-    let reason = match ended {
-        Ok(output) if output.status.success() => return Ok(()),
-        Ok(output) => last_meaningful_line(&String::from_utf8_lossy(&output.stderr)),
-        Err(error) => error.to_string(),
-    };
-    Err(ClusterError::InitFailed { path: folder.path().to_owned(), reason })
+    match failure(ended) {
+        None => Ok(()),
+        Some(reason) => Err(ClusterError::InitFailed { path: folder.path().to_owned(), reason }),
+    }
+}
+
+/// Why the command has failed, if it has.
+pub(super) fn failure(ended: io::Result<Output>) -> Option<String> {
+    match ended {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(last_meaningful_line(&String::from_utf8_lossy(&output.stderr))),
+        Err(error) => Some(error.to_string()),
+    }
 }

@@ -21,6 +21,7 @@
 
 mod binaries;
 mod connect;
+mod copy;
 mod default_folder;
 mod error;
 mod folder;
@@ -154,6 +155,16 @@ impl PrivateCluster {
     /// The server's own data folder, `DATA_DIR/postgres`.
     pub fn cluster_dir(&self) -> PathBuf {
         self.launch.folder.cluster()
+    }
+
+    /// Makes a data folder with a copy of this running cluster, by `pg_basebackup` with these flags. For
+    /// tests.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or `pg_basebackup` has failed.
+    pub async fn copy_to(&self, data_dir: &Path, flags: &[&str]) -> Result<(), ClusterError> {
+        let folder = DataFolder::claim(data_dir, self.launch.user)?;
+        copy::copy(&self.launch, &folder, flags).await
     }
 
     /// Whether the postmaster of this data folder is alive. Cheap: reads two small files.

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::cluster::{fresh_folder, options_in};
-use crate::failover::base_backup;
 use crate::faults::until;
 use crate::service::{TestService, read};
 
@@ -74,7 +73,7 @@ async fn a_backup_under_load_is_recovered_to_a_point_in_time() {
         }
     };
     let backup = async {
-        tokio::task::block_in_place(|| base_backup(&cluster, &data_dir, &[]));
+        cluster.copy_to(&data_dir, &[]).await.unwrap();
         stop.store(true, Ordering::Relaxed);
     };
     tokio::join!(load, backup);

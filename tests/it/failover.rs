@@ -1,17 +1,12 @@
 //! A primary with a synchronous standby: the primary dies under load, and the standby takes over.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use plimsoll::cluster::{PrivateCluster, SERVICE_DATABASE, SUPERUSER_ROLE};
+use plimsoll::cluster::{PrivateCluster, SERVICE_DATABASE};
 use plimsoll::store::hosts::Hosts;
 use reqwest::Method;
-use rustix::process::geteuid;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};
 
@@ -31,7 +26,7 @@ impl Pair {
         let primary = PrivateCluster::start(options_in(&folder)).await.unwrap();
         let standby_folder = fresh_folder("second");
         let flags = ["--write-recovery-conf"];
-        base_backup(&primary, &options_in(&standby_folder).data_dir, &flags);
+        primary.copy_to(&options_in(&standby_folder).data_dir, &flags).await.unwrap();
         let standby = PrivateCluster::start(options_in(&standby_folder)).await.unwrap();
         let pair = Self { primary, standby };
         pair.wait_for_standby().await;
@@ -73,31 +68,6 @@ impl Pair {
         assert!(promoted);
         admin.close().await.unwrap();
     }
-}
-
-/// Makes a data folder with a copy of a running cluster.
-pub(crate) fn base_backup(primary: &PrivateCluster, data_dir: &Path, flags: &[&str]) {
-    fs::create_dir(data_dir).unwrap();
-    // Marks the folder as Plimsoll's.
-    fs::write(data_dir.join("plimsoll.lock"), "").unwrap();
-    let owner = fs::metadata(primary.cluster_dir()).unwrap();
-    std::os::unix::fs::chown(data_dir, Some(owner.uid()), Some(owner.gid())).unwrap();
-    let mut command = Command::new(primary.bin_dir().join("pg_basebackup"));
-    if geteuid().is_root() {
-        command.uid(owner.uid()).gid(owner.gid());
-    }
-    let copied = command
-        .current_dir("/")
-        .env_clear()
-        .arg("--pgdata")
-        .arg(data_dir.join("postgres"))
-        .arg("--host")
-        .arg(primary.socket_dir())
-        .args(["--username", SUPERUSER_ROLE, "--checkpoint=fast"])
-        .args(flags)
-        .output()
-        .unwrap();
-    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
 }
 
 /// Keyed withdrawals of 1 until `stop`, through one approach each. Returns the final answer of each key:

@@ -1,16 +1,13 @@
 //! The standby: made of the primary, promoted when the primary is gone, and made anew.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use plimsoll::cluster::{PrivateCluster, SUPERUSER_ROLE};
-use rustix::process::{Signal, geteuid};
+use plimsoll::cluster::PrivateCluster;
+use rustix::process::Signal;
 use sqlx::{ConnectOptions, Connection, Executor};
-use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::{Databases, Host, POLL_EVERY, options};
@@ -56,7 +53,10 @@ impl Databases {
     pub(super) async fn make_standby(&self) -> Result<PrivateCluster, FaultError> {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let data_dir = self.folder.join(format!("standby-{number}"));
-        base_backup(&self.primary(), &data_dir).await?;
+        // The faults end processes, not the machine: what was written is there.
+        let flags = ["--write-recovery-conf", "--no-sync"];
+        self.primary().copy_to(&data_dir, &flags).await?;
+        forget_standby(&data_dir.join("postgres/postgresql.auto.conf"))?;
         Ok(PrivateCluster::start(options(self.sort, data_dir, self.pg_bin.clone())).await?)
     }
 
@@ -84,42 +84,8 @@ async fn promote(standby: &PrivateCluster) -> Result<bool, sqlx::Error> {
     Ok(promoted)
 }
 
-/// Makes a data folder with a copy of a running cluster, which is set up as its standby. The copy has no
-/// `synchronous_standby_names`: once it is promoted, it has nobody to wait for.
-async fn base_backup(primary: &PrivateCluster, data_dir: &Path) -> Result<(), FaultError> {
-    DirBuilder::new().mode(0o755).create(data_dir)?;
-    // Marks the folder as Plimsoll's.
-    fs::write(data_dir.join("plimsoll.lock"), "")?;
-    let owner = fs::metadata(primary.cluster_dir())?;
-    chown(data_dir, Some(owner.uid()), Some(owner.gid()))?;
-    let mut command = Command::new(primary.bin_dir().join("pg_basebackup"));
-    if geteuid().is_root() {
-        command.uid(owner.uid()).gid(owner.gid());
-    }
-    let copied = command
-        .current_dir("/")
-        .env_clear()
-        .arg("--pgdata")
-        .arg(data_dir.join("postgres"))
-        .arg("--host")
-        .arg(primary.socket_dir())
-        .args(["--username", SUPERUSER_ROLE, "--checkpoint=fast", "--write-recovery-conf"])
-        // The faults end processes, not the machine: what was written is there.
-        .arg("--no-sync")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await?;
-    let auto = data_dir.join("postgres/postgresql.auto.conf");
-    match copied.status.success() {
-        true => Ok(forget_standby(&auto)?),
-        false => {
-            Err(FaultError::new("copy the primary", String::from_utf8_lossy(&copied.stderr).trim()))
-        }
-    }
-}
-
-/// The primary may have been told to wait for its standby before it was copied.
+/// The primary may have been told to wait for its standby before it was copied. Once the copy is promoted,
+/// it has nobody to wait for.
 fn forget_standby(auto: &Path) -> std::io::Result<()> {
     let text = fs::read_to_string(auto)?;
     let kept = text.lines().filter(|line| !line.starts_with("synchronous_standby_names"));
