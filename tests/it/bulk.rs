@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant};
 
-use crate::faults::{lock_row, until, waiting_for_locks};
+use crate::faults::{PATIENT, lock_row, until, waiting_for_locks};
 use crate::metrics::Metrics;
 use crate::service::{Answer, TestService, balance_body, error_body, insufficient, read};
 
@@ -264,8 +264,7 @@ async fn a_duplicate_within_the_request_is_a_replay() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_in_use_elsewhere_is_a_409_at_once_and_nothing_of_it_is_applied() {
-    // Long enough for the wait to be seen, however busy the machine is.
-    let service = Arc::new(TestService::start_with(&[("LOCK_WAIT_MILLIS", "2000")]).await);
+    let service = Arc::new(TestService::start_with(&[PATIENT]).await);
     let (user, other) = (service.user_with(10).await, service.user_with(10).await);
     let lock = lock_row(&service, user).await;
     let first = tokio::spawn({
@@ -300,7 +299,7 @@ async fn send_raw(service: &TestService, body: &Value) -> TcpStream {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_stays_in_use_until_its_change_is_answered_even_if_the_client_hangs_up() {
-    let service = TestService::start_with(&[("KEY_WAIT_SECS", "1")]).await;
+    let service = TestService::start_with(&[("KEY_WAIT_SECS", "1"), PATIENT]).await;
     let user = service.user_with(10).await;
     let lock = lock_row(&service, user).await;
     let body = json!({ "changes": [keyed(user, -1, "k"), keyed(user, -1, "k")] });

@@ -203,6 +203,10 @@ pub(crate) async fn lock_row(
     lock
 }
 
+/// For a service whose wait for a row must be seen: the default is over after 100 ms, which may lie between
+/// two looks of a busy machine.
+pub(crate) const PATIENT: (&str, &str) = ("LOCK_WAIT_MILLIS", "2000");
+
 /// How many of the service's sessions wait for a lock.
 pub(crate) async fn waiting_for_locks(service: &TestService) -> i64 {
     sqlx::query_scalar(

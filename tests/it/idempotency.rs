@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::faults::{lock_row, until, waiting_for_locks};
+use crate::faults::{PATIENT, lock_row, until, waiting_for_locks};
 use crate::service::{
     TestService, balance_body, error_body, insufficient, read, stop_both, two_instances,
 };
@@ -166,7 +166,7 @@ async fn keys_survive_a_restart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_duplicate_waits_for_the_first_and_is_told_when_that_takes_too_long() {
-    let service = Arc::new(TestService::start_with(&[("KEY_WAIT_SECS", "1")]).await);
+    let service = Arc::new(TestService::start_with(&[("KEY_WAIT_SECS", "1"), PATIENT]).await);
     for name in registry::names() {
         let user = service.user_with(10).await;
         let lock = lock_row(&service, user).await;

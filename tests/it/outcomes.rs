@@ -7,7 +7,7 @@ use plimsoll::approach::registry;
 use tokio::time::sleep;
 
 use crate::cluster;
-use crate::faults::{lock_row, until, waiting_for_locks};
+use crate::faults::{PATIENT, lock_row, until, waiting_for_locks};
 use crate::proxy::Proxy;
 use crate::service::{TestService, balance_body, error_body};
 use crate::standby::Standby;
@@ -17,7 +17,7 @@ const UNKNOWN: &str = "Outcome unknown: the change may or may not have been appl
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_is_told_to_come_again_is_never_applied() {
-    let service = Arc::new(TestService::start_with(&[("KEY_WAIT_SECS", "1")]).await);
+    let service = Arc::new(TestService::start_with(&[("KEY_WAIT_SECS", "1"), PATIENT]).await);
     for name in registry::names() {
         let user = service.user_with(10).await;
         let lock = lock_row(&service, user).await;
@@ -66,10 +66,8 @@ async fn what_may_have_been_applied_is_never_told_to_be_not_applied() {
 async fn a_lost_answer_is_an_unknown_outcome_and_the_change_is_there_once() {
     let database = cluster::shared().await.fresh_database().await;
     let proxy = Proxy::in_front_of(&database).await;
-    // Long enough for the wait to be seen, however busy the machine is.
-    let patient = [("LOCK_WAIT_MILLIS", "2000")];
     let way = proxy.database.clone();
-    let service = Arc::new(TestService::start_through(way, database, &patient).await);
+    let service = Arc::new(TestService::start_through(way, database, &[PATIENT]).await);
     for name in registry::names() {
         let user = service.user_with(10).await;
         assert_eq!(service.change(name, user, -1).await.0, 200, "{name}");

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::faults::{lock_row, until, waiting_for_locks};
+use crate::faults::{PATIENT, lock_row, until, waiting_for_locks};
 use crate::process::ServiceProcess;
 use crate::service::{TestService, balance_body, error_body};
 
@@ -156,7 +156,7 @@ async fn a_request_in_flight_stays_and_is_answered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_all_places_are_busy_a_newcomer_is_refused_at_once() {
-    let service = TestService::start_with(&[("MAX_CONNECTIONS", "1")]).await;
+    let service = TestService::start_with(&[("MAX_CONNECTIONS", "1"), PATIENT]).await;
     let address = service.service.address();
     let lock = lock_row(&service, 1).await;
     let mut busy = connect(address, &withdrawal(1)).await;
@@ -215,9 +215,7 @@ async fn more_connections_than_open_files_do_not_keep_others_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_hangs_up_keeps_its_place_until_its_request_has_ended() {
-    // The wait is long enough to be seen, however busy the machine is.
-    let settings = [("MAX_CONNECTIONS", "1"), ("LOCK_WAIT_MILLIS", "2000")];
-    let service = TestService::start_with(&settings).await;
+    let service = TestService::start_with(&[("MAX_CONNECTIONS", "1"), PATIENT]).await;
     let address = service.service.address();
     let lock = lock_row(&service, 1).await;
     let gone = connect(address, &withdrawal(1)).await;

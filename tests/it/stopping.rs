@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::faults::{lock_row, until, waiting_for_locks};
+use crate::faults::{PATIENT, lock_row, until, waiting_for_locks};
 use crate::process::ServiceProcess;
 use crate::service::{TestService, balance_body, error_body, read};
 
@@ -69,7 +69,7 @@ async fn a_stop_closes_resting_connections_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_answers_the_requests_in_flight() {
-    let service = TestService::start().await;
+    let service = TestService::start_with(&[PATIENT]).await;
     let user = service.user_with(1_000).await;
     let lock = lock_row(&service, user).await;
     let (client, url) = (service.client.clone(), service.url.clone());

@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::bulk::check_duplicates;
-use crate::faults::{lock_row, until, waiting_for_locks};
+use crate::faults::{PATIENT, lock_row, until, waiting_for_locks};
 use crate::metrics::Metrics;
 use crate::service::{TestService, balance_body, error_body, read};
 use client::{HEAD, StreamClient};
@@ -163,7 +163,7 @@ async fn a_key_that_is_repeated_in_the_stream_is_replayed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_in_use_elsewhere_is_a_409_at_once() {
     // Whoever waits for a key is never told that it is in use.
-    let service = Arc::new(TestService::start_with(&[("KEY_WAIT_SECS", "60")]).await);
+    let service = Arc::new(TestService::start_with(&[("KEY_WAIT_SECS", "60"), PATIENT]).await);
     let (user, other) = (service.user_with(10).await, service.user_with(10).await);
     let lock = lock_row(&service, user).await;
     let first = tokio::spawn({

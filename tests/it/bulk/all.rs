@@ -7,7 +7,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 
 use super::{keyed, keyless, send};
-use crate::faults::{lock_row, until, waiting_for_locks};
+use crate::faults::{PATIENT, lock_row, until, waiting_for_locks};
 use crate::service::{Answer, TestService, balance_body, error_body, read};
 
 fn all(changes: &[Value]) -> Value {
@@ -90,7 +90,7 @@ async fn one_key_is_that_of_the_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bulk_whose_key_is_in_use_by_a_change_is_a_409() {
-    let service = Arc::new(TestService::start_with(&[("KEY_WAIT_SECS", "1")]).await);
+    let service = Arc::new(TestService::start_with(&[("KEY_WAIT_SECS", "1"), PATIENT]).await);
     let user = service.user_with(5).await;
     let lock = lock_row(&service, user).await;
     let first = tokio::spawn({

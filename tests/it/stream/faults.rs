@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::client::{Results, Sender, StreamClient};
 use super::{accepted, failed, keyed, line, open};
 use crate::cluster;
-use crate::faults::{end_sessions, lock_row, until, waiting_for_locks};
+use crate::faults::{PATIENT, end_sessions, lock_row, until, waiting_for_locks};
 use crate::process::ServiceProcess;
 use crate::service::{TestService, balance_body};
 
@@ -77,7 +77,7 @@ async fn a_client_that_hangs_up_leaves_whole_changes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_stays_in_use_until_its_line_is_answered_even_if_the_client_hangs_up() {
-    let service = TestService::start_with(&[("KEY_WAIT_SECS", "1")]).await;
+    let service = TestService::start_with(&[("KEY_WAIT_SECS", "1"), PATIENT]).await;
     let user = service.user_with(10).await;
     let lock = lock_row(&service, user).await;
     let StreamClient { mut sender, results } = open(&service).await;
