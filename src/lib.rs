@@ -18,12 +18,14 @@
 //! 12. [`doctor`]: what production needs of a database and of a machine.
 //! 13. [`commands`]: the subcommands of the executable.
 //! 14. [`charts`]: charts as SVG, for pages.
+//! 15. [`console`]: the page for people on call.
 
 pub mod approach;
 pub mod charts;
 pub mod cluster;
 pub mod commands;
 pub mod config;
+pub mod console;
 pub mod doctor;
 pub mod feed;
 pub mod http;

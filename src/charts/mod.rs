@@ -7,12 +7,14 @@
 mod bars;
 mod lines;
 mod theme;
+mod times;
 
 use serde::Deserialize;
 use thiserror::Error;
 
 pub use bars::{Bar, Bars, Key, Part};
 pub use lines::{Axis, Lines, Point, Series, Tick};
+pub use times::{Times, Track};
 
 /// The colours that a page must give to its charts, for light and for dark.
 pub const THEME: &str = include_str!("theme.css");
@@ -28,6 +30,8 @@ pub enum Chart {
     Bars(Bars),
     /// Lines over two logarithmic axes.
     Lines(Lines),
+    /// Lines over time.
+    Times(Times),
 }
 
 /// The chart could not be drawn.
@@ -51,8 +55,17 @@ impl Chart {
         match self {
             Self::Bars(bars) => bars::draw(bars, description),
             Self::Lines(lines) => lines::draw(lines, description),
+            Self::Times(times) => times::draw(times, description),
         }
     }
+}
+
+/// How the series of a [`Times`] with this style is drawn, as a small `<svg>` element.
+///
+/// # Errors
+/// As [`Chart::svg`].
+pub fn swatch(style: usize) -> Result<String, ChartError> {
+    times::swatch(style)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::error::HttpError;
 use super::leaving::Leaving;
 use super::room::Room;
 use crate::approach::registry::Approaches;
+use crate::console::Console;
 use crate::feed::Feed;
 use crate::ledger::UserId;
 use crate::operations::Operations;
@@ -29,6 +30,8 @@ pub struct Parts {
     pub operations: Operations,
     /// What was counted so far, as a text.
     pub metrics: MetricsText,
+    /// What the console shows of the service.
+    pub console: Console,
     /// Everything else that needs the database.
     pub store: Store,
     /// New entries, for those who watch.
@@ -55,6 +58,8 @@ pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct Internal {
     /// What was counted so far, as a text.
     pub metrics: MetricsText,
+    /// What the console shows of the service.
+    pub console: Console,
     /// Whether the database takes changes.
     pub readiness: Readiness,
     /// Whether the service is about to stop.
@@ -65,6 +70,7 @@ impl FromRef<App> for Internal {
     fn from_ref(app: &App) -> Self {
         Self {
             metrics: Arc::clone(&app.metrics),
+            console: app.console.clone(),
             readiness: app.readiness.clone(),
             leaving: app.leaving.clone(),
         }

@@ -11,7 +11,7 @@ use axum::response::IntoResponse;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use super::error::HttpError;
-use crate::config::tokens::{Scope, Token, TokenDigest};
+use crate::config::tokens::{Scope, Scopes, Token, TokenDigest};
 
 /// The name of the token that came with a request.
 ///
@@ -50,16 +50,25 @@ impl Tokens {
         self.find(&TokenDigest::of(sent), scope)
     }
 
+    /// The name and the scopes of the token of a request, if it is a valid one.
+    pub(super) fn known(&self, headers: &HeaderMap) -> Option<(Arc<str>, Scopes)> {
+        let token = self.token(&TokenDigest::of(bearer(headers)?))?;
+        Some((token.name, token.scopes))
+    }
+
     fn find(&self, sent: &TokenDigest, scope: Scope) -> Result<Caller, Refused> {
+        let token = self.token(sent).ok_or(Refused::Unauthorized)?;
+        let caller = Caller(token.name);
+        if token.scopes.include(scope) { Ok(caller) } else { Err(Refused::Forbidden(caller)) }
+    }
+
+    fn token(&self, sent: &TokenDigest) -> Option<Token> {
         let tokens = self.0.load();
         let mut found = u64::MAX;
         for (number, token) in (0..).zip(tokens.iter()) {
             found.conditional_assign(&number, token.digest.ct_eq(sent));
         }
-        let found = usize::try_from(found).ok().and_then(|number| tokens.get(number));
-        let token = found.ok_or(Refused::Unauthorized)?;
-        let caller = Caller(Arc::clone(&token.name));
-        if token.scopes.include(scope) { Ok(caller) } else { Err(Refused::Forbidden(caller)) }
+        usize::try_from(found).ok().and_then(|number| tokens.get(number)).cloned()
     }
 }
 

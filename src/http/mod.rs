@@ -14,6 +14,7 @@ pub mod body;
 pub mod bulk;
 pub mod changes;
 mod connection;
+pub mod console;
 pub mod credentials;
 pub mod decided;
 pub mod docs;
@@ -29,6 +30,7 @@ pub mod listener;
 pub mod metrics;
 pub mod observe;
 pub mod openapi;
+mod page;
 mod places;
 mod query;
 mod refusal;
@@ -58,6 +60,7 @@ use utoipa_axum::routes;
 use crate::approach::registry;
 use crate::config::tokens::Scope;
 use auth::Tokens;
+use console::Access;
 use error::HttpError;
 
 use observe::{Front, ObserverParts};
@@ -73,18 +76,21 @@ pub fn front(router: Router, parts: &ObserverParts) -> Front {
 pub fn router(app: App) -> Router {
     let tokens = app.tokens.clone();
     let routes = api(&app).merge(guard(metrics(), &tokens, Scope::Metrics));
-    finished(routes.merge(health()).merge(docs()), app)
+    let access = Access { tokens, has_users: true, has_service: true };
+    finished(routes.merge(health()).merge(docs()).merge(console(access)), app)
 }
 
 /// The routes of the public address, if metrics and docs have an internal one.
 pub fn public_router(app: App) -> Router {
-    finished(api(&app).merge(health()), app)
+    let access = Access { tokens: app.tokens.clone(), has_users: true, has_service: false };
+    finished(api(&app).merge(health()).merge(console(access)), app)
 }
 
 /// The routes of the internal address.
 pub fn internal_router(internal: Internal, tokens: &Tokens) -> Router {
     let routes = guard(metrics(), tokens, Scope::Metrics);
-    finished(routes.merge(health()).merge(docs()), internal)
+    let access = Access { tokens: tokens.clone(), has_users: false, has_service: true };
+    finished(routes.merge(health()).merge(docs()).merge(console(access)), internal)
 }
 
 /// The contract of all routes, as OpenAPI 3.1.
@@ -94,7 +100,8 @@ pub fn document() -> OpenApi {
         (Scope::Read, reading().into_openapi()),
         (Scope::Metrics, metrics::<Internal>().into_openapi()),
     ];
-    let open = health::<Internal>().merge(docs());
+    let access = Access { tokens: Tokens::new(Vec::new()), has_users: true, has_service: true };
+    let open = health::<Internal>().merge(docs()).merge(console(access));
     openapi::document(guarded, open.into_openapi())
 }
 
@@ -165,6 +172,7 @@ fn reading() -> OpenApiRouter<App> {
         .routes(routes!(balance_at::show))
         .routes(routes!(holds::list))
         .routes(routes!(holds::show))
+        .routes(routes!(console::balance))
 }
 
 fn metrics<S>() -> OpenApiRouter<S>
@@ -172,7 +180,7 @@ where
     S: Clone + Send + Sync + 'static,
     Internal: FromRef<S>,
 {
-    OpenApiRouter::new().routes(routes!(metrics::show))
+    OpenApiRouter::new().routes(routes!(metrics::show)).routes(routes!(console::charts))
 }
 
 /// Routes that never require a token, because a load balancer has none. They reveal nothing about
@@ -192,6 +200,17 @@ where
 {
     OpenApiRouter::new()
         .routes(routes!(docs::document).layer(Extension(&DOCUMENT)))
-        .routes(routes!(docs::page))
+        .routes(routes!(docs::show))
         .routes(routes!(docs::file))
+}
+
+/// The console itself, which is as open as the docs: each address shows there what it serves.
+fn console<S>(access: Access) -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    OpenApiRouter::new()
+        .routes(routes!(console::show))
+        .routes(routes!(console::file))
+        .routes(routes!(console::access).layer(Extension(access)))
 }

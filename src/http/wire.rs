@@ -3,6 +3,7 @@
 //!
 //! Every other file here may depend on this one, and it depends on none of them.
 
+mod console;
 mod history;
 mod holds;
 mod operations;
@@ -18,6 +19,9 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::ledger::{self, Amount, Payment, Reference, UserId};
 
+pub(super) use console::{
+    ConsoleAccess, ConsoleChart, ConsoleCharts, ConsoleSeries, SVG, console_file_type, console_files,
+};
 pub(super) use history::{AppliedChange, Changes, Peer, Standing};
 pub(super) use holds::{HOLD_STATES, Hold, HoldNumber, HoldState, Holds};
 pub(super) use operations::{

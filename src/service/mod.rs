@@ -15,6 +15,7 @@ use tracing::info;
 use crate::approach::registry::{ApproachOptions, Shared};
 use crate::cluster::{PrivateCluster, SERVICE_DATABASE};
 use crate::config::{Config, DatabaseChoice};
+use crate::console::Console;
 use crate::feed::{self, Feed};
 use crate::http::Internal;
 use crate::http::credentials::Credentials;
@@ -42,7 +43,7 @@ pub struct Service {
     public: Serving,
     internal: Option<Serving>,
     leaving: Leaving,
-    background: [JoinHandle<()>; 4],
+    background: [JoinHandle<()>; 5],
     feed: feed::Running,
     log: FailureLog,
     supervisor: Option<JoinHandle<()>>,
@@ -114,6 +115,7 @@ impl Service {
         let stores = Stores::default();
         let about = Internal {
             metrics: metrics_text(&shared, &operations, &stores),
+            console: Console::default(),
             readiness: Readiness::new(connector.clone()),
             leaving: Leaving::default(),
         };
@@ -133,7 +135,8 @@ impl Service {
             Some(door) => Some(start_internal(door.open()?, config.http, &outside).await?),
             None => None,
         };
-        let Outside { credentials, about: Internal { leaving, .. }, .. } = outside;
+        let Outside { credentials, about, .. } = outside;
+        let Internal { metrics, console, leaving, .. } = about;
         let public = public.open()?;
         let supervisor = cluster.clone().map(|cluster| tokio::spawn(supervise(cluster)));
         let database = shared.metrics().database().clone();
@@ -142,6 +145,7 @@ impl Service {
             tokio::spawn(hold_expiry::run(connector.clone(), config.hold_sweep)),
             tokio::spawn(sizes::run(connector, database)),
             tokio::spawn(log.clone().run()),
+            tokio::spawn(console.run(metrics)),
         ];
         let scheme = if credentials.tls().is_some() { "https" } else { "http" };
         let listener = Listener::new(public, credentials.tls());

@@ -85,7 +85,7 @@ pub(super) async fn start_workers(
         let (connector, stores) = (connector.clone(), Arc::clone(&stores));
         let (shared, operations) = (shared.clone(), operations.clone());
         let Outside { about, credentials, observers, feed } = outside.clone();
-        let Internal { metrics, readiness, leaving } = about;
+        let Internal { metrics, console, readiness, leaving } = about;
         let tokens = credentials.tokens().clone();
         async move {
             let known = {
@@ -107,6 +107,7 @@ pub(super) async fn start_workers(
                 approaches,
                 operations: Operations::new(&operations),
                 metrics,
+                console,
                 store: store.clone(),
                 feed,
                 readiness,

@@ -8,42 +8,17 @@ use std::sync::{Arc, LazyLock};
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderValue, Response, StatusCode, header};
 
 use super::app::{Segment, text};
 use super::error::HttpError;
 use super::openapi::{parameters, responses};
-use super::response::{json, of_type};
-use super::wire::{DOCS_FILES, HTML};
+use super::page;
+use super::response::json;
+use super::wire::DOCS_FILES;
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &[u8] = include_bytes!("page.js");
-
-/// As strict as Swagger UI works with. It draws its icons from `data:` addresses, and fetches the
-/// document and everything that is tried out from the page's own origin.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-);
-
-/// The headers of the page. No page of another origin may show it or learn its address, and a browser
-/// asks again after an upgrade. No `Strict-Transport-Security`: it would hold for every port of the
-/// host.
-const OF_PAGE: [(HeaderName, HeaderValue); 6] = [
-    (header::CONTENT_SECURITY_POLICY, POLICY),
-    (header::X_CONTENT_TYPE_OPTIONS, NOSNIFF),
-    // For browsers that do not know `frame-ancestors`.
-    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (
-        HeaderName::from_static("cross-origin-opener-policy"),
-        HeaderValue::from_static("same-origin"),
-    ),
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-];
-
-/// A browser takes the page's files for what their type says, and nothing else.
-const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// The files change only with the executable.
 const ONE_HOUR: HeaderValue = HeaderValue::from_static("max-age=3600");
@@ -67,12 +42,10 @@ pub async fn document(Extension(text): Extension<&'static LazyLock<Bytes>>) -> R
     path = "/docs",
     operation_id = "showDocs",
     tag = "Service",
-    responses(responses::DocsPage)
+    responses(responses::Page)
 )]
-pub async fn page() -> Response<Body> {
-    let mut response = of_type(HTML, PAGE);
-    response.headers_mut().extend(OF_PAGE);
-    response
+pub async fn show() -> Response<Body> {
+    page::of_html(PAGE)
 }
 
 /// Sends a file that the page needs.
@@ -92,12 +65,9 @@ pub async fn file(name: Segment) -> Result<Response<Body>, HttpError> {
         "page.js" => (Bytes::from_static(SCRIPT), false),
         _ => embedded(name).ok_or(HttpError::NotFound)?,
     };
-    let mut response = of_type(kind, content);
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, ONE_HOUR);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    let mut response = page::file(kind, content, ONE_HOUR);
     if gzipped {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     Ok(response)
 }

@@ -19,7 +19,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
 use super::wire::{
-    BalanceThen, Changes, Hold, HoldCaptured, HoldNumber, HoldReleased, HoldState, Holds,
+    BalanceThen, Changes, ConsoleAccess, ConsoleCharts, Hold, HoldCaptured, HoldNumber, HoldReleased, HoldState, Holds,
     NewHoldDone, TransferDone, User, UserNow,
 };
 use crate::config::tokens::Scope;
@@ -78,7 +78,8 @@ pub fn document(guarded: impl IntoIterator<Item = (Scope, OpenApi)>, open: OpenA
     ),
     components(schemas(
         schemas::Error, schemas::NewBalance, schemas::Results, schemas::Status, User, UserNow, BalanceThen, Changes,
-        TransferDone, NewHoldDone, HoldCaptured, HoldReleased, Hold, Holds, HoldNumber, HoldState
+        TransferDone, NewHoldDone, HoldCaptured, HoldReleased, Hold, Holds, HoldNumber, HoldState,
+        ConsoleAccess, ConsoleCharts
     ))
 )]
 struct Frame;

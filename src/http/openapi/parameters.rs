@@ -9,7 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::schemas::string;
 use crate::approach::registry;
 use crate::http::wire::{
-    DOCS_FILES, HoldNumber, HoldState, LAST_EVENT_ID, PAGE_DEFAULT, PAGE_MAX, whole_number,
+    DOCS_FILES, HoldNumber, HoldState, LAST_EVENT_ID, PAGE_DEFAULT, PAGE_MAX, console_files,
+    whole_number,
 };
 use crate::ledger::{Key, UserId};
 
@@ -40,6 +41,16 @@ pub struct DocsFile;
 impl IntoParams for DocsFile {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let names = string().enum_values(Some(DOCS_FILES.map(|(name, _)| name)));
+        vec![in_path("file", "A file that the page needs", names)]
+    }
+}
+
+/// `{file}` in the path of the console's files.
+pub struct ConsoleFile;
+
+impl IntoParams for ConsoleFile {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let names = string().enum_values(Some(console_files()));
         vec![in_path("file", "A file that the page needs", names)]
     }
 }

@@ -4,6 +4,7 @@
 
 mod bulk;
 mod by_status;
+mod console;
 mod operations;
 
 use axum::http::StatusCode;
@@ -16,6 +17,7 @@ use utoipa::openapi::{Content, RefOr};
 use utoipa::{IntoResponses, ToSchema};
 
 pub use self::bulk::OfBulk;
+pub use self::console::{BalanceChart, ConsoleAccess, ConsoleCharts, ConsoleFiles};
 pub use self::operations::{OfCapture, OfRelease, OfReserve, OfTransfer};
 
 use self::by_status::{ByStatus, Responses, always, one_of};
@@ -265,16 +267,16 @@ impl IntoResponses for Document {
     }
 }
 
-/// The page that shows this document.
-pub struct DocsPage;
+/// A page.
+pub struct Page;
 
-impl IntoResponses for DocsPage {
+impl IntoResponses for Page {
     fn responses() -> Responses {
         ByStatus::default().content("A page", HTML, text()).build()
     }
 }
 
-/// The files of that page.
+/// The files of the page that shows this document.
 pub struct DocsFiles;
 
 impl IntoResponses for DocsFiles {
