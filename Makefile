@@ -52,7 +52,7 @@ bench-failures: ## Cause failures under load and measure their effect on clients
 
 .PHONY: test
 test: ## Run all tests on a PostgreSQL of their own (ARGS=… select some)
-	@scripts/setup
+	@scripts/setup chromium
 	@cargo test --locked $(ARGS)
 
 .PHONY: simulate
@@ -92,7 +92,7 @@ deny: ## Check the licences and the sources of all dependencies
 
 .PHONY: check
 check: ## Check everything that a change must pass: format, lints, documentation, dependencies, faults, tests
-	@scripts/setup
+	@scripts/setup chromium
 	@scripts/deny --if-possible
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings

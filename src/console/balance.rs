@@ -27,9 +27,8 @@ pub fn draw(entries: &[Entry]) -> Result<String, ChartError> {
     let is_held = entries.iter().any(|entry| entry.held != 0);
     let balances = entries.iter().map(|entry| entry.balance);
     let shown = balances.chain(entries.iter().filter(|_| is_held).map(|entry| entry.held));
-    let (least, most) = shown.fold((i64::MAX, 0), |(least, most), value| {
-        (least.min(value), most.max(value))
-    });
+    let (least, most) =
+        shown.fold((i64::MAX, 0), |(least, most), value| (least.min(value), most.max(value)));
     let y = WholeAxis::new("minor units", least, most);
     let track = |style, value: fn(&Entry) -> i64| {
         let begin = first.created_at.micros();

@@ -46,7 +46,9 @@ const PLANS: [Plan; 6] = [
         label: short,
         series: &[
             Line("accepted", |long, a, b| rate(long, a.outcomes.accepted, b.outcomes.accepted)),
-            Line("refused: no funds", |long, a, b| rate(long, a.outcomes.refused, b.outcomes.refused)),
+            Line("refused: no funds", |long, a, b| {
+                rate(long, a.outcomes.refused, b.outcomes.refused)
+            }),
             Line("replayed", |long, a, b| rate(long, a.outcomes.replayed, b.outcomes.replayed)),
             Line("rejected", |long, a, b| rate(long, a.outcomes.rejected, b.outcomes.rejected)),
             Line("failed", |long, a, b| rate(long, a.outcomes.failed, b.outcomes.failed)),

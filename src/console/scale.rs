@@ -111,18 +111,43 @@ const DAY: i64 = 86_400 * SECOND;
 
 /// Steps between two moments on an axis, in microseconds. Beyond them it is whole multiples of 30 days.
 const TIME_STEPS: [i64; 29] = [
-    1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
-    SECOND, 2 * SECOND, 5 * SECOND, 10 * SECOND, 15 * SECOND, 30 * SECOND,
-    60 * SECOND, 120 * SECOND, 300 * SECOND, 600 * SECOND, 900 * SECOND, 1_800 * SECOND,
-    3_600 * SECOND, 7_200 * SECOND, 10_800 * SECOND, 21_600 * SECOND, 43_200 * SECOND,
-    DAY, 7 * DAY, 30 * DAY,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    SECOND,
+    2 * SECOND,
+    5 * SECOND,
+    10 * SECOND,
+    15 * SECOND,
+    30 * SECOND,
+    60 * SECOND,
+    120 * SECOND,
+    300 * SECOND,
+    600 * SECOND,
+    900 * SECOND,
+    1_800 * SECOND,
+    3_600 * SECOND,
+    7_200 * SECOND,
+    10_800 * SECOND,
+    21_600 * SECOND,
+    43_200 * SECOND,
+    DAY,
+    7 * DAY,
+    30 * DAY,
 ];
 
 /// An axis of moments, in UTC: the numbers on it are microseconds after the first.
 pub(super) fn of_moments(first: Timestamp, last: Timestamp) -> Axis {
     let span = (last.micros() - first.micros()).max(1_000);
     let fits = |step: &&i64| span / **step < 6;
-    let step = TIME_STEPS.iter().find(fits).copied().unwrap_or(span / (180 * DAY) * 30 * DAY + 30 * DAY);
+    let step =
+        TIME_STEPS.iter().find(fits).copied().unwrap_or(span / (180 * DAY) * 30 * DAY + 30 * DAY);
     let mut ticks = Vec::new();
     let mut at = (first.micros().div_euclid(step) + 1) * step;
     while at <= first.micros() + span {

@@ -17,7 +17,9 @@ use super::openapi::{parameters, responses};
 use super::page;
 use super::query::{self, Page};
 use super::response::{json, to_json};
-use super::wire::{ConsoleAccess, ConsoleChart, ConsoleCharts, ConsoleSeries, SVG, console_file_type};
+use super::wire::{
+    ConsoleAccess, ConsoleChart, ConsoleCharts, ConsoleSeries, SVG, console_file_type,
+};
 use crate::config::tokens::Scope;
 use crate::console::{DrawnChart, DrawnSeries, FILES, PAGE, balance};
 use crate::ledger::ChangeError;
@@ -83,7 +85,9 @@ pub async fn access(
     let Access { tokens, has_users, has_service } = access;
     let known = tokens.known(&headers);
     let scopes: Vec<_> = match &known {
-        Some((_, scopes)) => Scope::ALL.into_iter().filter(|scope| scopes.include(*scope)).collect(),
+        Some((_, scopes)) => {
+            Scope::ALL.into_iter().filter(|scope| scopes.include(*scope)).collect()
+        }
         None if tokens.are_required() => Vec::new(),
         None => Scope::ALL.into(),
     };

@@ -20,7 +20,8 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::ledger::{self, Amount, Payment, Reference, UserId};
 
 pub(super) use console::{
-    ConsoleAccess, ConsoleChart, ConsoleCharts, ConsoleSeries, SVG, console_file_type, console_files,
+    ConsoleAccess, ConsoleChart, ConsoleCharts, ConsoleSeries, SVG, console_file_type,
+    console_files,
 };
 pub(super) use history::{AppliedChange, Changes, Peer, Standing};
 pub(super) use holds::{HOLD_STATES, Hold, HoldNumber, HoldState, Holds};

@@ -19,8 +19,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
 use super::wire::{
-    BalanceThen, Changes, ConsoleAccess, ConsoleCharts, Hold, HoldCaptured, HoldNumber, HoldReleased, HoldState, Holds,
-    NewHoldDone, TransferDone, User, UserNow,
+    BalanceThen, Changes, ConsoleAccess, ConsoleCharts, Hold, HoldCaptured, HoldNumber,
+    HoldReleased, HoldState, Holds, NewHoldDone, TransferDone, User, UserNow,
 };
 use crate::config::tokens::Scope;
 

@@ -9,7 +9,11 @@ pub(in crate::http) const SVG: &str = "image/svg+xml";
 
 /// The content type of a file of the console.
 pub(in crate::http) fn console_file_type(name: &str) -> &'static str {
-    if name.ends_with(".css") { "text/css; charset=utf-8" } else { "text/javascript; charset=utf-8" }
+    if name.ends_with(".css") {
+        "text/css; charset=utf-8"
+    } else {
+        "text/javascript; charset=utf-8"
+    }
 }
 
 /// The names of the files of the console.

@@ -27,6 +27,7 @@ async fn metrics_and_docs_are_on_the_internal_address_only_and_health_is_on_both
         ("/docs", 404, 200),
         ("/docs/page.js", 404, 200),
         ("/openapi.json", 404, 200),
+        ("/console", 200, 200),
         ("/healthz", 200, 200),
         ("/readyz", 200, 200),
         ("/users/1", 200, 404),

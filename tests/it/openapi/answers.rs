@@ -44,7 +44,16 @@ fn get(path: &'static str, real_path: &str) -> Probe {
 
 async fn ordinary_answers(recorder: &mut AnswerRecorder) {
     let service = start_with(&[]).await;
-    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"] {
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/console",
+        "/console/access",
+        "/console/charts",
+    ] {
         assert_eq!(recorder.send(&service, &get(path, path)).await.0, 200, "{path}");
     }
     for file in ["swagger-ui.css", "swagger-ui-bundle.js", "page.js"] {
@@ -52,6 +61,10 @@ async fn ordinary_answers(recorder: &mut AnswerRecorder) {
         assert_eq!(recorder.send(&service, &probe).await.0, 200, "{file}");
     }
     assert_eq!(recorder.send(&service, &get("/docs/{file}", "/docs/index.html")).await.0, 404);
+    for (file, status) in [("console.css", 200), ("page.js", 200), ("page.html", 404)] {
+        let probe = get("/console/files/{file}", &format!("/console/files/{file}"));
+        assert_eq!(recorder.send(&service, &probe).await.0, status, "{file}");
+    }
     let unknown = Probe { real_path: "/approach/none/balance".into(), ..probes(1).remove(0) };
     assert_eq!(recorder.send(&service, &unknown).await.0, 404);
     for mut probe in probes(1) {
@@ -196,10 +209,11 @@ pub(crate) const SCOPES: [(&str, &str); 3] =
 
 /// The scope that an operation needs, by the rule of the API.
 pub(crate) fn scope_of(method: &str, path: &str) -> Option<&'static str> {
-    let is_open = ["/healthz", "/readyz", "/openapi.json"].contains(&path);
+    let is_open = ["/healthz", "/readyz", "/openapi.json", "/console", "/console/access"];
+    let is_open = is_open.contains(&path) || path.starts_with("/console/files/");
     match method {
         _ if is_open || path.starts_with("/docs") => None,
-        _ if path == "/metrics" => Some("metrics"),
+        _ if ["/metrics", "/console/charts"].contains(&path) => Some("metrics"),
         "get" => Some("read"),
         _ => Some("write"),
     }

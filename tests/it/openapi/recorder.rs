@@ -39,6 +39,7 @@ pub(crate) fn probes(user: i64) -> Vec<Probe> {
         probe("post", "/changes", "/changes".to_owned(), Some(&bulk("all"))),
         probe("get", "/users/{id}", of_user(""), None),
         probe("get", "/users/{id}/changes", of_user("/changes"), None),
+        probe("get", "/console/users/{id}/balance", format!("/console/users/{user}/balance"), None),
         probe("get", "/users/{id}/balance", of_user("/balance?version=1"), None),
         probe("get", "/users/{id}/holds", of_user("/holds"), None),
         probe("get", "/users/{id}/holds/{hold}", of_user("/holds/2"), None),
