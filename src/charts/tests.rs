@@ -69,3 +69,26 @@ fn names_keep_their_distance_and_stay_inside() {
     assert_eq!(apart(&[10, 12, 13], 17, 0, 100), [10, 27, 44]);
     assert_eq!(apart(&[95, 99, 120], 17, 0, 100), [66, 83, 100]);
 }
+
+#[test]
+fn series_over_time_have_gaps_and_dashes_of_their_own() {
+    let tick = |at: f64| Tick { at, label: format!("at {at}") };
+    let axis =
+        |to: f64| Axis { name: "n".to_owned(), range: (0.0, to), ticks: vec![tick(0.0), tick(to)] };
+    let runs = vec![vec![(0.0, 1.0), (3.0, 2.0)], vec![(6.0, 0.0), (10.0, 4.0)]];
+    let drawn_as = |style| {
+        let series = vec![Track { style, runs: runs.clone() }];
+        let times = Times { size: (300, 100), x: axis(10.0), y: axis(4.0), series };
+        drawn(&Chart::Times(times))
+    };
+    let lines = |style: usize| drawn_as(style).matches(&format!("series-{style})")).count();
+    assert_eq!(lines(0), 2);
+    assert!(lines(1) > 10 && lines(2) > lines(1) && lines(3) < lines(1) && lines(4) == 2);
+    for wanted in ["at 0", "at 4", "at 10", "var(--chart-series-0)"] {
+        assert!(drawn_as(0).contains(wanted), "no {wanted}");
+    }
+    assert!(!drawn_as(1).contains("style="), "a strict policy forbids it");
+    let nowhere = Times { size: (300, 100), x: axis(0.0), y: axis(1.0), series: Vec::new() };
+    assert!(Chart::Times(nowhere).svg("").is_err());
+    assert_ne!(swatch(0).unwrap(), swatch(2).unwrap());
+}
