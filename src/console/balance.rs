@@ -5,14 +5,14 @@ use crate::charts::{Chart, ChartError, Times, Track};
 use crate::store::history::Entry;
 
 /// Width and height.
-const SIZE: (u32, u32) = (640, 200);
+const SIZE: (u32, u32) = (480, 170);
 
 /// The numbers of the styles: as in the service's charts, the second one is dashed.
 const BALANCE: usize = 0;
 const HELD: usize = 1;
 
 /// The chart of a user without an entry.
-const EMPTY: &str = "<svg role=\"img\" aria-label=\"No entry\" viewBox=\"0 0 640 1\" \
+const EMPTY: &str = "<svg role=\"img\" aria-label=\"No entry\" viewBox=\"0 0 480 1\" \
                      xmlns=\"http://www.w3.org/2000/svg\"></svg>";
 
 /// Draws the balance after each of these entries, which are the newest first, and dashed what was held, if

@@ -6,7 +6,11 @@ use super::scale::{from_zero, short, short_time};
 use crate::charts::{Axis, Chart, Tick, Times, Track, swatch};
 
 /// Width and height of each.
-const SIZE: (u32, u32) = (380, 170);
+const SIZE: (u32, u32) = (320, 160);
+
+/// Whole numbers on the axis, and times that a disk can reach.
+const COUNT: f64 = 4.0;
+const MILLIS: f64 = 0.004;
 
 /// A chart of the last five minutes.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub struct DrawnSeries {
 struct Plan {
     title: &'static str,
     label: fn(f64) -> String,
+    /// The top of the axis where there is nothing or little.
+    top_min: f64,
     series: &'static [Line],
 }
 
@@ -44,6 +50,7 @@ const PLANS: [Plan; 6] = [
     Plan {
         title: "Changes and operations per second",
         label: short,
+        top_min: COUNT,
         series: &[
             Line("accepted", |long, a, b| rate(long, a.outcomes.accepted, b.outcomes.accepted)),
             Line("refused: no funds", |long, a, b| {
@@ -57,6 +64,7 @@ const PLANS: [Plan; 6] = [
     Plan {
         title: "Response time of requests that change something",
         label: short_time,
+        top_min: MILLIS,
         series: &[
             Line("50 %", |_, a, b| of_requests(a, b).quantile(0.5)),
             Line("95 %", |_, a, b| of_requests(a, b).quantile(0.95)),
@@ -66,6 +74,7 @@ const PLANS: [Plan; 6] = [
     Plan {
         title: "Changes in a batch",
         label: short,
+        top_min: COUNT,
         series: &[
             Line("mean", |_, a, b| b.batches.since(&a.batches).mean()),
             Line("95 %", |_, a, b| b.batches.since(&a.batches).quantile(0.95)),
@@ -74,6 +83,7 @@ const PLANS: [Plan; 6] = [
     Plan {
         title: "Time of a batch in the database",
         label: short_time,
+        top_min: MILLIS,
         series: &[
             Line("50 %", |_, a, b| b.statements.since(&a.statements).quantile(0.5)),
             Line("99 %", |_, a, b| b.statements.since(&a.statements).quantile(0.99)),
@@ -82,6 +92,7 @@ const PLANS: [Plan; 6] = [
     Plan {
         title: "Waiting",
         label: short,
+        top_min: COUNT,
         series: &[
             Line("for a batch", |_, _, b| Some(b.levels.in_lanes)),
             Line("for a session", |_, _, b| Some(b.levels.for_sessions)),
@@ -91,6 +102,7 @@ const PLANS: [Plan; 6] = [
     Plan {
         title: "Sessions in use, and connections of clients",
         label: short,
+        top_min: COUNT,
         series: &[
             Line("for changes", |_, _, b| Some(b.levels.changes_in_use)),
             Line("for reads", |_, _, b| Some(b.levels.reads_in_use)),
@@ -134,7 +146,7 @@ impl Plan {
         }
         // What comes first is the most important: it is drawn last, over the others.
         tracks.reverse();
-        let y = from_zero(self.title, most, self.label);
+        let y = from_zero(self.title, most.max(self.top_min), self.label);
         let chart = Chart::Times(Times { size: SIZE, x: last_minutes(), y, series: tracks });
         let values = series.iter().map(|one| format!("{} {}", one.name, one.now));
         let description = format!("{}: {}", self.title, values.collect::<Vec<_>>().join(", "));

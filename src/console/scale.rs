@@ -145,7 +145,8 @@ const TIME_STEPS: [i64; 29] = [
 /// An axis of moments, in UTC: the numbers on it are microseconds after the first.
 pub(super) fn of_moments(first: Timestamp, last: Timestamp) -> Axis {
     let span = (last.micros() - first.micros()).max(1_000);
-    let fits = |step: &&i64| span / **step < 6;
+    // The finer the step, the longer the labels.
+    let fits = |step: &&i64| span / **step < if **step < SECOND { 3 } else { 5 };
     let step =
         TIME_STEPS.iter().find(fits).copied().unwrap_or(span / (180 * DAY) * 30 * DAY + 30 * DAY);
     let mut ticks = Vec::new();
@@ -165,7 +166,7 @@ fn moment_label(moment: Timestamp, step: i64) -> String {
         step if step >= DAY => 0..10,
         step if step >= 60 * SECOND => 11..16,
         step if step >= SECOND => 11..19,
-        _ => 17..23,
+        _ => 11..23,
     };
     text.get(part).unwrap_or_default().to_owned()
 }
@@ -199,12 +200,12 @@ mod tests {
         let from = Timestamp::from_rfc3339("2026-01-31T11:59:58.5Z").unwrap();
         let axis = |span| of_moments(from, Timestamp::from_micros(from.micros() + span));
         assert_eq!(labels(&axis(3 * SECOND)), ["11:59:59", "12:00:00", "12:00:01"]);
-        assert_eq!(labels(&axis(DAY))[0], "18:00");
+        assert_eq!(labels(&axis(DAY))[0], "12:00");
         assert_eq!(labels(&axis(3 * DAY))[0], "2026-02-01");
         assert_eq!(labels(&axis(0)).len(), 1);
         for span in [1, 7, 999_999, 77 * SECOND, 5 * DAY, 400 * DAY, 9_000 * DAY] {
             let count = labels(&axis(span)).len();
-            assert!((1..=7).contains(&count), "{span}: {count}");
+            assert!((1..=6).contains(&count), "{span}: {count}");
         }
     }
 

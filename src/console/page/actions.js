@@ -13,7 +13,7 @@ let isAllowed = false;
 export function allow(allowed) {
   isAllowed = allowed;
   element("acting").replaceChildren();
-  element("answer").hidden = true;
+  clear();
   if (!allowed) return;
   element("acting").append(element("forms").content.cloneNode(true));
   on("change", ({ amount, reference }) => [
@@ -31,6 +31,12 @@ export function allow(allowed) {
       reference: text(reference),
     },
   ]);
+}
+
+// Takes the last answer off the page.
+export function clear() {
+  last = undefined;
+  element("answer").hidden = true;
 }
 
 export function start() {

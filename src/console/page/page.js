@@ -25,6 +25,7 @@ function named() {
 
 async function showNamed() {
   notice.hidden = true;
+  actions.clear();
   const id = named();
   if (!canRead || id === undefined) {
     user.clear();

@@ -76,6 +76,8 @@ function take(shown, name, data) {
   if (shown !== user) return;
   if (name !== "change") return;
   shown.newest.push(data);
+  // Also where a reference has such a text, which does no harm.
+  if (data.includes('"hold":')) shown.hasNewHolds = true;
   if (shown.newest.length > 2 * PAGE) shown.newest = shown.newest.slice(-PAGE);
   shown.drawing ??= setTimeout(() => draw(shown), DRAW_MILLIS);
 }
@@ -109,7 +111,9 @@ function refreshLater(shown) {
     shown.refreshing = undefined;
     if (shown !== user) return;
     try {
-      await Promise.all([chart(shown), holds(shown)]);
+      const hasNewHolds = shown.hasNewHolds;
+      shown.hasNewHolds = false;
+      await Promise.all([chart(shown), hasNewHolds ? holds(shown) : undefined]);
     } catch (error) {
       if (shown === user) report(error);
     }

@@ -22,11 +22,13 @@ async fn the_page_fits_narrow_and_dark_screens() {
     tab.type_into("#hold [name=reference]", &"long".repeat(60)).await;
     tab.click("#hold button").await;
     tab.until_text("#held", "9,007,199,254,740,993").await;
+    tab.until("the hold is listed", "document.querySelectorAll('#holds tr').length === 1").await;
     tab.until("charts", "document.querySelectorAll('#charts svg[role]').length >= 6").await;
     let light = tab.value("getComputedStyle(document.body).backgroundColor").await;
     for (width, is_dark) in [(1280, false), (1280, true), (360, false), (360, true)] {
         let look = Look { width, height: 1600, is_dark };
         tab.look(look).await;
+        tab.value("scrollTo(0, 0)").await;
         let widest = "document.documentElement.scrollWidth";
         assert_eq!(tab.value(widest).await, width, "nothing is beyond the edge at {width}");
         let background = tab.value("getComputedStyle(document.body).backgroundColor").await;

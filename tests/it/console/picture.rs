@@ -12,7 +12,7 @@ use crate::console::look_up;
 use crate::service::TestService;
 
 /// Long enough for the charts to have a shape.
-const LOAD: Duration = Duration::from_secs(150);
+const LOAD: Duration = Duration::from_secs(130);
 
 /// Writes docs/images/console.png:
 /// `cargo test --release --test it -- --ignored the_picture_of_the_readme`
