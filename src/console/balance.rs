@@ -7,16 +7,14 @@ use crate::store::history::Entry;
 /// Width and height.
 const SIZE: (u32, u32) = (480, 170);
 
-/// The numbers of the styles: as in the service's charts, the second one is dashed.
-const BALANCE: usize = 0;
-const HELD: usize = 1;
+/// The number of the colour.
+const STYLE: usize = 0;
 
 /// The chart of a user without an entry.
 const EMPTY: &str = "<svg role=\"img\" aria-label=\"No entry\" viewBox=\"0 0 480 1\" \
                      xmlns=\"http://www.w3.org/2000/svg\"></svg>";
 
-/// Draws the balance after each of these entries, which are the newest first, and dashed what was held, if
-/// anything was.
+/// Draws the balance after each of these entries, which are the newest first.
 ///
 /// # Errors
 /// [`ChartError`] as for any chart; none is expected.
@@ -24,24 +22,18 @@ pub fn draw(entries: &[Entry]) -> Result<String, ChartError> {
     let (Some(last), Some(first)) = (entries.first(), entries.last()) else {
         return Ok(EMPTY.to_owned());
     };
-    let is_held = entries.iter().any(|entry| entry.held != 0);
-    let balances = entries.iter().map(|entry| entry.balance);
-    let shown = balances.chain(entries.iter().filter(|_| is_held).map(|entry| entry.held));
-    let (least, most) =
-        shown.fold((i64::MAX, 0), |(least, most), value| (least.min(value), most.max(value)));
+    let (least, most) = entries.iter().fold((i64::MAX, 0), |(least, most), entry| {
+        (least.min(entry.balance), most.max(entry.balance))
+    });
+    // Zero is shown where it is near. Elsewhere it would hide how the balance changes.
+    let least = if least <= most / 2 { 0 } else { least };
     let y = WholeAxis::new("minor units", least, most);
-    let track = |style, value: fn(&Entry) -> i64| {
-        let begin = first.created_at.micros();
-        let places = entries.iter().rev().map(|entry| {
-            let after = entry.created_at.micros().saturating_sub(begin);
-            (micros(after), y.place(value(entry)))
-        });
-        Track { style, runs: vec![steps(places)] }
-    };
-    let mut series = vec![track(BALANCE, |entry| entry.balance)];
-    if is_held {
-        series.insert(0, track(HELD, |entry| entry.held));
-    }
+    let begin = first.created_at.micros();
+    let places = entries.iter().rev().map(|entry| {
+        let after = entry.created_at.micros().saturating_sub(begin);
+        (micros(after), y.place(entry.balance))
+    });
+    let series = vec![Track { style: STYLE, runs: vec![steps(places)] }];
     let x = of_moments(first.created_at, last.created_at);
     let description = format!(
         "Balance over time: from {} after version {} to {} after version {}",
@@ -79,14 +71,14 @@ mod tests {
     use super::*;
     use crate::ledger::Timestamp;
 
-    fn entry(version: i64, balance: i64, held: i64) -> Entry {
+    fn entry(version: i64, balance: i64) -> Entry {
         Entry {
             version,
             kind: "change".into(),
             amount: 1,
             held_amount: 0,
             balance,
-            held,
+            held: 0,
             created_at: Timestamp::from_micros(version * 1_000_000),
             reference: None,
             key: None,
@@ -97,15 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn the_balance_is_a_staircase_and_what_is_held_is_dashed() {
+    fn large_balances_are_exact_and_zero_is_shown_where_it_is_near() {
         let most = 9_007_199_254_740_993;
-        let svg = draw(&[entry(3, most, 0), entry(2, most - 2, 0)]).unwrap();
-        assert!(svg.contains("9,007,199,254,740,993"), "{svg}");
+        let svg = draw(&[entry(3, most), entry(2, most - 2)]).unwrap();
+        assert!(svg.contains(">\n9,007,199,254,740,993\n"), "{svg}");
         assert!(svg.contains("from 9,007,199,254,740,991 after version 2"), "{svg}");
-        assert!(!svg.contains("series-1"), "{svg}");
-        let svg = draw(&[entry(3, 5, 7), entry(2, 12, 0)]).unwrap();
-        assert!(svg.contains("series-0") && svg.contains("series-1"), "{svg}");
-        assert!(draw(&[entry(1, 0, 0)]).unwrap().contains("series-0"));
+        assert!(svg.contains("series-0") && !svg.contains(">\n0\n"), "{svg}");
+        assert!(draw(&[entry(3, 100), entry(2, 50)]).unwrap().contains(">\n0\n"));
+        assert!(draw(&[entry(1, 0)]).unwrap().contains("series-0"));
         assert!(draw(&[]).unwrap().contains("No entry"));
     }
 

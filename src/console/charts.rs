@@ -62,7 +62,7 @@ const PLANS: [Plan; 6] = [
         ],
     },
     Plan {
-        title: "Response time of requests that change something",
+        title: "Response time of writes",
         label: short_time,
         top_min: MILLIS,
         series: &[
@@ -90,24 +90,24 @@ const PLANS: [Plan; 6] = [
         ],
     },
     Plan {
-        title: "Waiting",
+        title: "Waiting, and in flight",
         label: short,
         top_min: COUNT,
         series: &[
             Line("for a batch", |_, _, b| Some(b.levels.in_lanes)),
             Line("for a session", |_, _, b| Some(b.levels.for_sessions)),
             Line("requests in flight", |_, _, b| Some(b.levels.in_flight)),
+            Line("connections", |_, _, b| Some(b.levels.connections)),
         ],
     },
     Plan {
-        title: "Sessions in use, and connections of clients",
+        title: "Database sessions",
         label: short,
         top_min: COUNT,
         series: &[
-            Line("for changes", |_, _, b| Some(b.levels.changes_in_use)),
-            Line("for reads", |_, _, b| Some(b.levels.reads_in_use)),
+            Line("used for changes", |_, _, b| Some(b.levels.changes_in_use)),
+            Line("used for reads", |_, _, b| Some(b.levels.reads_in_use)),
             Line("limit", |_, _, b| Some(b.levels.sessions_max)),
-            Line("connections", |_, _, b| Some(b.levels.connections)),
         ],
     },
 ];

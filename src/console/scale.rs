@@ -9,15 +9,16 @@ const STEPS_MAX: i128 = 4;
 /// An axis from 0 to the next round number that is at least `most`.
 pub(super) fn from_zero(name: &str, most: f64, label: impl Fn(f64) -> String) -> Axis {
     let most = if most.is_finite() && most > 0.0 { most } else { 1.0 };
-    let magnitude = 10_f64.powf((most / 4.0).log10().floor());
-    let round = [1.0, 2.0, 2.5, 5.0, 10.0].map(|factor| factor * magnitude);
-    let step = round.into_iter().find(|step| step * 4.0 >= most).unwrap_or(most);
-    let ticks = (0..=4).map(|number| {
+    let magnitude = 10_f64.powf((most / 5.0).log10().floor());
+    let round = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * magnitude);
+    let step = round.into_iter().find(|step| step * 5.0 >= most).unwrap_or(most);
+    let steps = (1..=5).find(|count| f64::from(*count) * step >= most).unwrap_or(5);
+    let ticks = (0..=steps).map(|number| {
         let at = f64::from(number) * step;
         Tick { at, label: label(at) }
     });
     let ticks = ticks.collect();
-    Axis { name: name.to_owned(), range: (0.0, step * 4.0), ticks }
+    Axis { name: name.to_owned(), range: (0.0, f64::from(steps) * step), ticks }
 }
 
 /// A number in few characters.
@@ -32,7 +33,9 @@ pub(super) fn short(number: f64) -> String {
         n if n >= 10.0 => 1,
         _ => 2,
     };
-    format!("{scaled:.digits$}{unit}")
+    let text = format!("{scaled:.digits$}");
+    let text = if digits > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{unit}")
 }
 
 /// A time in few characters.
@@ -212,10 +215,10 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         let numbers = [0.0, 3.0, 3.25, 31.25, 512.0, 9_999.0, 41_230.0, 2_500_000.0].map(short);
-        assert_eq!(numbers, ["0", "3", "3.25", "31.2", "512", "9999", "41.2k", "2.50M"]);
+        assert_eq!(numbers, ["0", "3", "3.25", "31.2", "512", "9999", "41.2k", "2.5M"]);
         let times = [0.0, 0.000_25, 0.012, 1.5, 12.4].map(short_time);
-        assert_eq!(times, ["0 ms", "0.25 ms", "12 ms", "1.50 s", "12 s"]);
+        assert_eq!(times, ["0 ms", "0.25 ms", "12 ms", "1.5 s", "12 s"]);
         assert_eq!(labels(&from_zero("", 35_000.0, short)), ["0", "10k", "20k", "30k", "40k"]);
-        assert_eq!(labels(&from_zero("", 0.0, short)), ["0", "0.25", "0.50", "0.75", "1"]);
+        assert_eq!(labels(&from_zero("", 0.0, short)), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
     }
 }

@@ -122,7 +122,7 @@ pub async fn charts(State(service): State<Internal>) -> Result<Response<Body>, H
 
 /// Draws a page of a user's history.
 ///
-/// The balance after each change, and dashed what was held.
+/// The balance after each change.
 #[utoipa::path(
     get,
     path = "/console/users/{id}/balance",

@@ -5,7 +5,7 @@ import { grouped, parse, signed } from "./exact.js";
 import { watch } from "./live.js";
 
 const PAGE = 25;
-const CHART = 200;
+const CHART = 500;
 const HOLDS = 50;
 // Thousands of events a second must not be thousands of drawings.
 const DRAW_MILLIS = 150;
@@ -68,7 +68,6 @@ function stand({ balance, held, version }) {
   element("balance").textContent = grouped(balance);
   element("held").textContent = grouped(held);
   element("version").textContent = grouped(version);
-  element("held-key").hidden = held === "0";
 }
 
 // Keeps the newest entries as text: what will never be shown is never parsed.
@@ -153,7 +152,7 @@ async function holds(shown) {
   if (shown !== user) return;
   const rows = found.holds.map((hold) => {
     const line = cells([
-      [hold.hold, "number"], [grouped(hold.amount), "number"], [moment(hold.expiresAt)], [hold.reference ?? ""],
+      [hold.hold, "number"], [grouped(hold.amount), "number"], [moment(hold.expiresAt).slice(0, 19)], [hold.reference ?? "", "details"],
     ]);
     const acts = line.insertCell();
     acts.className = "acts";
