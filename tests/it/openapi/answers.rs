@@ -187,7 +187,7 @@ async fn answers_without_a_token(recorder: &mut AnswerRecorder) {
     let tokens = "everything,a:read:may-read,b:write:may-write,c:metrics:may-scrape";
     let service = start_with(&[("AUTH_TOKENS", tokens)]).await;
     let mut guarded = probes(1);
-    guarded.push(get("/metrics", "/metrics"));
+    guarded.extend(["/metrics", "/console/charts"].map(|path| get(path, path)));
     for probe in &guarded {
         assert_eq!(recorder.send(&service, probe).await.0, 401, "{}", probe.path);
         let token = [("authorization", "Bearer everything")];
