@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::cluster::fresh_folder;
+use crate::cluster::folder_of_the_run;
 
 pub(crate) use tab::{Look, Tab};
 
@@ -123,7 +123,7 @@ impl Browser {
 
 /// Starts it with the protocol on its descriptors 3 and 4, which here are its input and its output.
 fn launch() -> Child {
-    let folder = fresh_folder("chromium");
+    let folder = folder_of_the_run("chromium");
     let mut tried = Vec::new();
     for name in NAMES {
         let version = Command::new(name).arg("--version").stderr(Stdio::null()).output();
