@@ -58,7 +58,7 @@ class Plan:
         return self.warm_always or (scenario.id == "hot" and number == 0)
 
 
-FULL = Plan(hot_rounds=5, rounds=5, seconds=4, level_seconds=2, warm_always=True)
+FULL = Plan(hot_rounds=5, rounds=5, seconds=3, level_seconds=1, warm_always=True)
 QUICK = Plan(hot_rounds=2, rounds=1, seconds=1, level_seconds=1, warm_always=False)
 
 
