@@ -3,8 +3,8 @@
 Starts its own PostgreSQL, the service, the peers, nginx and an echo server on loopback, and stops them
 at the end. Writes raw data, a Markdown table and a page.
 
-Exit codes: 0 measured, 1 a run failed or a journal is not clean, 2 bad usage, 3 could not measure,
-130 interrupted (what was measured is written).
+Exit codes: 0 measured, 1 a run of the service failed or a journal is not clean, 2 bad usage, 3 could
+not measure, 130 interrupted (what was measured is written). A peer that fails under a load is a result.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def measure(stack: ExitStack, options: argparse.Namespace) -> bool:
             raw = found.write(options.out)
             for path in [raw, *page.write(record.load(raw), options.out, programs(options))]:
                 print(path)
-    return not any(run["failure"] for run in found.runs)
+    ours = {side.id for side in SIDES if side.kind == "ours"}
+    return not any(run["failure"] for run in found.runs if run["side"] in ours)
 
 
 def measure_all(stack: ExitStack, options: argparse.Namespace, found: Record):
@@ -72,6 +73,7 @@ def measure_all(stack: ExitStack, options: argparse.Namespace, found: Record):
             peers.install(name)
     calibration.check(programs(options))
     arena = Arena(stack, ROOT, options.programs)
+    conditions.check_disk(arena.folder)
     _ = arena.socket_service  # makes the tables
     schema = (peers.FOLDER / "pgbench" / "schema.sql").read_text()
     arena.postgres.sql(schema)
@@ -105,8 +107,8 @@ def parse_arguments() -> argparse.Namespace:
         "--sides", type=words(sides), default=sides, metavar="SIDE,…", help=", ".join(sides)
     )
     parser.add_argument(
-        "--out", type=Path, default=RESULTS / record.today(), metavar="FOLDER",
-        help="default: loadtest/results/ and the date",
+        "--out", type=Path, metavar="FOLDER",
+        help="default: loadtest/results/ and the date, with a number where there is one already",
     )
     parser.add_argument(
         "--programs", type=Path, metavar="FOLDER",
@@ -116,6 +118,7 @@ def parse_arguments() -> argparse.Namespace:
         "--render", type=Path, metavar="RAW.JSON", help="make table and page again, measure nothing"
     )
     options = parser.parse_args()
+    options.out = options.out or record.free_folder(RESULTS, options.quick)
     if options.programs:
         options.programs = options.programs.resolve()
     return options

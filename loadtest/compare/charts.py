@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hot import processes
 
+from .loads import BEYOND_MIN
 from .scenarios import OPEN_PERCENT
 from .summary import Cell, Summary, batch_sizes, changes_of_bucket
 from .tables import figure, spread
@@ -18,8 +19,6 @@ KINDS = ["approach of Plimsoll", "peer", "PostgreSQL without HTTP", "ceiling"]
 PARTS = ("service", "database", "loader")
 # Three tones of one colour, which can be told apart in grey.
 TONES = (8, 9, 10)
-# A percentile is shown if at least so many answers took longer.
-BEYOND_MIN = 5
 GROUPS = {
     "approaches": ("The approaches", ("ours", "ceiling")),
     "peers": ("`batched`, `self` and the peers", ("peer",)),

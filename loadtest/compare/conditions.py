@@ -39,6 +39,7 @@ def conditions(arena: Arena, plan: Plan) -> dict[str, str]:
         "runs": plan.words(),
         "memory": memory(),
         "durability": ", ".join(rows),
+        "file system": file_system(arena.folder) or "unknown",
         "a flush of 8 kB": f"{flush_ms(arena.folder):.2f} ms (fdatasync, median)",
         "load": f"{os.getloadavg()[0]:.1f} before the first run",
         "versions": ", ".join(versions(arena)),
@@ -50,6 +51,25 @@ def memory() -> str:
     text = listing.read_text() if listing.exists() else ""
     found = re.search(r"^MemTotal:\s+(\d+) kB", text, re.MULTILINE)
     return f"{int(found.group(1)) / 1024**2:.0f} GiB" if found else "unknown"
+
+
+def check_disk(folder: Path):
+    """In memory, a commit costs nothing, and nothing is durable."""
+    if (kind := file_system(folder)) in ("tmpfs", "ramfs"):
+        raise Failed(f"{folder} is in memory ({kind}): set TMPDIR to a folder on a disk")
+
+
+def file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
+    """The kind of the file system that a folder is on. None where there is no such list."""
+    if not mounts.exists():
+        return None
+    found = {}
+    for line in mounts.read_text().splitlines():
+        _, point, kind, *_ = line.split(" ")
+        # The last one at a point hides those before.
+        found[Path(point.encode().decode("unicode_escape"))] = kind
+    resolved = folder.resolve()
+    return next(found[each] for each in (resolved, *resolved.parents) if each in found)
 
 
 def flush_ms(folder: Path) -> float:

@@ -60,7 +60,8 @@ def sections(summary: Summary) -> list[tuple[str, str, list[tuple[str, ...]]]]:
     return [
         (
             "Throughput",
-            "Median of the rounds; in parentheses the lowest and the highest.",
+            "Median of the rounds; in parentheses the lowest and the highest. A run in which more than"
+            " one request in a hundred fails counts as failed; fewer stand in brackets.",
             tables.throughput(summary),
         ),
         (
@@ -71,7 +72,8 @@ def sections(summary: Summary) -> list[tuple[str, str, list[tuple[str, ...]]]]:
         (
             "p99 over connections",
             "Milliseconds, in a closed loop: a client that waits sends nothing, so this is not what"
-            " independent clients would see.",
+            " independent clients would see. No figure where a connection got fewer than three answers:"
+            " those that were not answered in time would be missing in it.",
             tables.levels(summary, "sweep", "connections", "p99_ms"),
         ),
         (
@@ -81,8 +83,14 @@ def sections(summary: Summary) -> list[tuple[str, str, list[tuple[str, ...]]]]:
         ),
         (
             "Open loop: p99",
-            "As above.",
+            "As above. No figure where fewer than 5 requests took longer.",
             tables.levels(summary, "open", "% of capacity", "p99_ms"),
+        ),
+        (
+            "Open loop: the load generator",
+            "Its processor time, in µs a request. It has one thread, so where this time by the rate"
+            " comes near one second a second, the times are its own.",
+            tables.levels(summary, "open", "% of capacity", "cpu_us", "loader"),
         ),
         (
             "What a change costs",
@@ -163,7 +171,7 @@ DOCUMENT = """<!doctype html>
 REPEAT = """<pre><code>make compare QUICK=1     # a look, under ten minutes
 make compare             # five rounds of everything
 make compare ARGS='--render loadtest/results/&lt;date&gt;/raw.json'   # this page again</code></pre>
-<p>Every number on this page comes from <code>raw.json</code> beside it. Compare ratios of one run, not
+<p>Every number that was measured here comes from <code>raw.json</code> beside this page. Compare ratios of one run, not
 figures of two machines: load generator, services and database share the processors, and the disk
 decides what a commit costs.</p>"""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,5 +90,12 @@ def load(path: Path) -> dict:
     return document
 
 
-def today() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+def free_folder(results: Path, quick: bool) -> Path:
+    """A folder of today that has no measurement yet: an hour's work is not overwritten."""
+    day = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+    name = f"{day}-quick" if quick else day
+    return next(
+        folder
+        for number in itertools.count(1)
+        if not (folder := results / (name if number == 1 else f"{name}-{number}")).exists()
+    )

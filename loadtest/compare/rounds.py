@@ -8,12 +8,12 @@ from statistics import median
 
 from hot.arena import Arena
 from hot.measure import tell
-from hot.processes import Failed, Violated
+from hot.processes import Failed
 
 from . import loads
 from .loads import Run
 from .record import Record
-from .scenarios import Level, Scenario
+from .scenarios import Level, Scenario, longer
 from .sides import Pgbench, Side
 
 # A run without its measured seconds: setting the balance, waiting until all is quiet. These are guesses
@@ -30,25 +30,26 @@ class Plan:
     hot_rounds: int
     rounds: int
     seconds: int
-    # Of a level, where a scenario has several.
+    # Of a level of the sweep.
     level_seconds: int
     # Whether each round begins with a warm-up, or only the first one of the first scenario.
     warm_always: bool
 
     def words(self) -> str:
-        warm_up = "each after 1 s of warm-up" if self.warm_always else "the first after 1 s of warm-up"
+        warm_up = "1 s of warm-up before each" if self.warm_always else "1 s of warm-up before the first"
         rounds = f"{self.rounds} rounds" if self.rounds > 1 else "one round"
         first = f" ({self.hot_rounds} of the first scenario)" * (self.hot_rounds != self.rounds)
         return (
-            f"{rounds}{first} of {self.seconds} s, of {self.level_seconds} s in the sweep and the open"
-            f" loop, {warm_up}; wrk with 2 threads"
+            f"{rounds}{first} of {self.seconds} s, {warm_up}; in the sweep {self.level_seconds} s, above"
+            f" 1,000 connections {longer(1_001) * self.level_seconds} s, where each level warms the next;"
+            " wrk with 2 threads"
         )
 
     def rounds_of(self, scenario: Scenario) -> int:
         return self.hot_rounds if scenario.id == "hot" else self.rounds
 
     def seconds_of(self, scenario: Scenario, level: Level) -> int:
-        seconds = self.level_seconds if len(scenario.levels) > 1 else self.seconds
+        seconds = self.level_seconds if scenario.id == "sweep" else self.seconds
         return seconds * getattr(level.load, "longer", 1)
 
     def warms(self, scenario: Scenario, number: int) -> bool:
@@ -145,7 +146,8 @@ def run_step(
     key = (scenario.id, step.side.id, level.number, step.number)
     try:
         figures = loads.measure(arena, step.side, run)
-    except Failed as why:
+    except (Failed, OSError, ValueError, LookupError) as why:
+        # Also what a server says that is dying: no answer, or half of one.
         said = f"{why}{loads.last_error(arena, step.side)}"
         record.add_run(*key, failure=said)
         line += f"FAILED: {said}"
@@ -171,7 +173,7 @@ def verify(arena: Arena, record: Record, scenario: Scenario):
     """A result whose journal is not clean counts as failed."""
     try:
         arena.verify()
-    except Violated as why:
+    except Failed as why:  # a journal that could not be looked at is not clean
         record.set_verified(scenario, clean=False)
         tell(f"{scenario.id}: FAILED: {why}")
     else:

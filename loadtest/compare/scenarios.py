@@ -146,7 +146,7 @@ def scenarios(quick: bool) -> list[Scenario]:
             "bulk",
             "Bulk",
             f"8 connections send bulks of {BULK:,} withdrawals from one account, each decided for"
-            " itself. pgbench journals as many in one statement, for one client.",
+            " itself.",
             "bulk",
             (Level(0, OperationLoad(8, f"bulk items={BULK} user=1", Answers.ACCEPTED)),),
         ),

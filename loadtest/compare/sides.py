@@ -65,17 +65,16 @@ class Pgbench(Side):
     table: str = PEER_TABLE
 
     def lacks(self, scenario: Scenario) -> str | None:
+        if scenario.kind in ("transfers", "bulk"):
+            return None if self is JOURNALED else f"see {JOURNALED.name}"
+        if self is JOURNALED:
+            return "transfers and bulks only"
         if scenario.id == "mixed":
             return "counts no refusals"
         if scenario.id == "zipf":
             return "no such distribution"
         if scenario.id == "lone" and self.clients > 1:
             return "several clients"
-        if scenario.kind == "transfers":
-            own = self.script == "bare" and self.clients == 10
-            return None if own else "see pgbench × 10"
-        if scenario.kind == "bulk":
-            return None if self.clients == 1 else "see pgbench × 1"
         if scenario.kind != "closed" or scenario.id == "sweep":
             return "no HTTP"
         return None
@@ -108,6 +107,18 @@ def pgbench(clients: int, script: str = "bare") -> Pgbench:
     name = f"pgbench{' function' * (script == 'locking')} × {clients}"
     does = f"{what} {clients} database client{'s' * (clients > 1)}, no HTTP, no journal."
     return Pgbench(f"pgbench-{script}-{clients}", name, "database", does, script, clients)
+
+
+JOURNALED = Pgbench(
+    "pgbench-journaled",
+    "pgbench, journaled",
+    "database",
+    "The service's own tables, with a row of the journal for each entry: a transfer is one"
+    " transaction (4 clients), a bulk of 1,000 one statement (1 client). No HTTP, no keys.",
+    "journaled",
+    4,
+    table=OWN_TABLE,
+)
 
 
 SIDES: list[Server | Pgbench] = [
@@ -150,6 +161,7 @@ SIDES: list[Server | Pgbench] = [
     pgbench(10),
     pgbench(32),
     pgbench(10, "locking"),
+    JOURNALED,
     Server(
         "nginx", "nginx (constant)", "ceiling",
         "Answers every request with the same bytes. The most that this machine can serve while the"

@@ -34,7 +34,8 @@ def words(cell: Cell, *keys: str) -> str:
         return f"{ABSENT} {cell.absent}"
     if cell.failure:
         return "FAILED"
-    return spread(cell.of(*keys))
+    failed = sum(run.get("failed", 0) for run in cell.runs)
+    return spread(cell.of(*keys)) + f" [{failed:,} failed]" * bool(failed)
 
 
 def throughput(summary: Summary) -> list[tuple[str, ...]]:
@@ -100,7 +101,10 @@ def answers(summary: Summary) -> list[tuple[str, ...]]:
 def books(scenario: dict, side: dict) -> str:
     if side["kind"] == "ceiling":
         return "it keeps none"
-    agree = "every answer exact" if scenario["kind"] == "burst" else "balances agree"
+    of_kind = {"burst": "every answer exact", "transfers": "entries agree", "bulk": "entries agree"}
+    agree = of_kind.get(scenario["kind"], "balances agree")
+    if side["id"] == "pgbench-journaled":
+        return f"verify: {scenario['verify']}"
     return f"{agree}, verify: {scenario['verify']}" if side["kind"] == "ours" else agree
 
 

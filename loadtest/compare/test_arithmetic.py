@@ -7,11 +7,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from hot.processes import Failed
 from hot.wrk import Load
 
-from . import charts, costs, loads, page, rounds, tables
+from . import charts, conditions, costs, loads, page, rounds, tables
 from .published import PUBLISHED
-from .record import Record, load
+from .record import Record, free_folder, load
 from .scenarios import SWEEP, scenarios
 from .sides import SIDES
 from .summary import Cell, Spread, Summary, changes_of_bucket
@@ -208,6 +209,47 @@ class Lists(unittest.TestCase):
     def test_a_published_figure_has_a_source_and_a_difference(self):
         for each in PUBLISHED:
             self.assertTrue(all((each.system, each.figure, each.source, each.differs)), each)
+
+
+class Trust(unittest.TestCase):
+    """What takes a figure off the page."""
+
+    def test_entries_that_are_missing_or_too_many_are_found(self):
+        answers = {"accepted": 10, "refused": 0, "failed": 1}
+        self.assertIsNone(loads.missing(answers, 20, in_flight=2, entries=2))
+        self.assertIsNone(loads.missing(answers, 26, in_flight=2, entries=2))
+        self.assertIn("19 entries", loads.missing(answers, 19, in_flight=2, entries=2))
+        self.assertIn("27 entries", loads.missing(answers, 27, in_flight=2, entries=2))
+
+    def test_more_than_one_failure_in_a_hundred_fails_the_run(self):
+        loads.check_failures({"accepted": 60, "refused": 40, "failed": 1})
+        with self.assertRaises(Failed):
+            loads.check_failures({"accepted": 60, "refused": 40, "failed": 2})
+        with self.assertRaises(Failed):
+            loads.check_failures({"accepted": 0, "refused": 0, "failed": 1})
+
+    def test_times_of_the_quick_few_are_not_shown(self):
+        answers = {"accepted": 20, "refused": 9, "failed": 0}
+        self.assertFalse(loads.are_times_known(answers, connections=10))
+        self.assertTrue(loads.are_times_known(answers | {"refused": 10}, connections=10))
+
+    def test_failures_below_that_stand_beside_the_figure(self):
+        self.assertEqual(tables.words(Cell([run(1, failed=0), run(3, failed=2)]), "per_second"),
+                         "2.00 (1.00–3.00) [2 failed]")
+
+    def test_the_file_system_is_that_of_the_nearest_mount(self):
+        with tempfile.TemporaryDirectory() as folder:
+            mounts = Path(folder) / "mounts"
+            mounts.write_text("a / ext4 rw 0 0\nb /srv/a\\040b tmpfs rw 0 0\n")
+            self.assertEqual(conditions.file_system(Path("/srv/a b/c"), mounts), "tmpfs")
+            self.assertEqual(conditions.file_system(Path("/srv/c"), mounts), "ext4")
+
+    def test_a_measurement_overwrites_none(self):
+        with tempfile.TemporaryDirectory() as folder:
+            first = free_folder(Path(folder), quick=False)
+            first.mkdir()
+            self.assertEqual(free_folder(Path(folder), quick=False).name, first.name + "-2")
+            self.assertEqual(free_folder(Path(folder), quick=True).name, first.name + "-quick")
 
 
 if __name__ == "__main__":
