@@ -71,9 +71,12 @@ pub(super) fn swatch(style: usize) -> Result<String, ChartError> {
 fn draw_on(root: &Area<'_>, times: &Times) -> Drawn {
     let longest = times.y.ticks.iter().map(|tick| tick.label.chars().count()).max().unwrap_or(0);
     let beside = u32::try_from(longest * CHARACTER + 10).unwrap_or(0);
+    // Half of the last label may stand beyond the axis.
+    let last = times.x.ticks.last().map_or(0, |tick| tick.label.chars().count());
+    let beyond = i32::try_from(last * CHARACTER / 2 + 2).unwrap_or(0);
     let mut chart = ChartBuilder::on(root)
         .margin_top(8)
-        .margin_right(14)
+        .margin_right(14.max(beyond))
         .set_label_area_size(LabelAreaPosition::Left, beside)
         .set_label_area_size(LabelAreaPosition::Bottom, BELOW)
         .build_cartesian_2d(Ticked::new(&times.x), Ticked::new(&times.y))?;
@@ -100,12 +103,13 @@ fn draw_on(root: &Area<'_>, times: &Times) -> Drawn {
 
 /// Other dashes for each style, so that series can be told apart in grey.
 fn line(root: &Area<'_>, places: Vec<(i32, i32)>, style: usize) -> Drawn {
-    let (width, dashes) = match style % 5 {
+    let (width, dashes) = match style % 6 {
         0 => (2, None),
         1 => (2, Some((7, 4))),
         2 => (2, Some((2, 3))),
         3 => (2, Some((14, 3))),
-        _ => (1, None),
+        4 => (1, None),
+        _ => (1, Some((7, 4))),
     };
     let stroke = theme::color(style).stroke_width(width);
     match dashes {

@@ -58,7 +58,12 @@ const PLANS: [Plan; 6] = [
             }),
             Line("replayed", |long, a, b| rate(long, a.outcomes.replayed, b.outcomes.replayed)),
             Line("rejected", |long, a, b| rate(long, a.outcomes.rejected, b.outcomes.rejected)),
-            Line("failed", |long, a, b| rate(long, a.outcomes.failed, b.outcomes.failed)),
+            Line("not applied: 503", |long, a, b| {
+                rate(long, a.outcomes.not_applied, b.outcomes.not_applied)
+            }),
+            Line("unknown or failed", |long, a, b| {
+                rate(long, a.outcomes.failed, b.outcomes.failed)
+            }),
         ],
     },
     Plan {

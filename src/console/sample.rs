@@ -23,7 +23,9 @@ pub(super) struct Outcomes {
     pub(super) refused: f64,
     pub(super) replayed: f64,
     pub(super) rejected: f64,
-    /// The service's or the database's fault.
+    /// Had no effect, because the service was busy or could not reach its database: 503.
+    pub(super) not_applied: f64,
+    /// Perhaps applied (504), or a fault of the service.
     pub(super) failed: f64,
 }
 
@@ -88,6 +90,7 @@ impl Outcomes {
             Some("refused") => &mut self.refused,
             Some("replayed") => &mut self.replayed,
             Some("rejected") => &mut self.rejected,
+            Some("not_applied") => &mut self.not_applied,
             _ => &mut self.failed,
         };
         *count += line.value;
@@ -203,7 +206,8 @@ mod tests {
         let queue = QueueUse { queued: 7, max: 9 };
         let snapshot = Snapshot { changes: queue, operations: queue, pools: [used, used] };
         let sample = Sample::of(&metrics.text(&snapshot));
-        assert_eq!(whole(sample.outcomes.failed), "1.000");
+        assert_eq!(whole(sample.outcomes.not_applied), "1.000");
+        assert_eq!(whole(sample.outcomes.failed), "0.000");
         assert_eq!(whole(sample.outcomes.accepted), "0.000");
         assert_eq!(sample.batches.mean().map(whole).as_deref(), Some("3.000"));
         assert_eq!(whole(sample.requests.count()), "2.000");

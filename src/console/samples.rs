@@ -15,6 +15,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// How many there are: of five minutes, with the one before the first. About 2 kB each.
 const SAMPLES_MAX: usize = 301;
 
+/// What the charts show, in seconds.
+const MINUTES_SECS: f64 = 300.0;
+
 /// The samples and the charts of a service. Clones share them.
 #[derive(Clone, Default)]
 pub struct Console(Arc<Shared>);
@@ -67,14 +70,16 @@ impl Samples {
         self.number += 1;
     }
 
-    /// For each second, from the oldest: how long ago it ended in seconds, how long it was, and its samples.
+    /// For each second of the last five minutes, from the oldest: how long ago it ended in seconds, how long it
+    /// was, and its samples. Where samples came late, older ones are kept as well.
     pub(super) fn seconds(&self) -> impl Iterator<Item = (f64, f64, &Sample, &Sample)> {
         let last = self.kept.back().map(|(at, _)| *at);
         let pairs = self.kept.iter().zip(self.kept.iter().skip(1));
-        pairs.map(move |((began, before), (ended, after))| {
+        let seconds = pairs.map(move |((began, before), (ended, after))| {
             let ago = last.map_or(0.0, |last| (last - *ended).as_secs_f64());
             (ago, (*ended - *began).as_secs_f64().max(1e-3), &**before, &**after)
-        })
+        });
+        seconds.filter(|(ago, ..)| *ago < MINUTES_SECS)
     }
 }
 
@@ -98,6 +103,10 @@ mod tests {
         assert_eq!(samples.seconds().count(), 300);
         let (ago, long, _, _) = samples.seconds().next().unwrap();
         assert_eq!((ago.round().to_string(), long.round().to_string()), ("299".into(), "1".into()));
+        tokio::time::advance(Duration::from_secs(100)).await;
+        tokio::task::yield_now().await;
+        let late = lock(&console.0.samples).clone();
+        assert_eq!((late.number, late.seconds().count()), (402, 201));
         let after = console.charts();
         assert!(!Arc::ptr_eq(&before, &after));
         assert!(Arc::ptr_eq(&after, &console.charts()));

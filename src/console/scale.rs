@@ -113,7 +113,7 @@ const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
 /// Steps between two moments on an axis, in microseconds. Beyond them it is whole multiples of 30 days.
-const TIME_STEPS: [i64; 29] = [
+const TIME_STEPS: [i64; 30] = [
     1_000,
     2_000,
     5_000,
@@ -141,6 +141,7 @@ const TIME_STEPS: [i64; 29] = [
     21_600 * SECOND,
     43_200 * SECOND,
     DAY,
+    2 * DAY,
     7 * DAY,
     30 * DAY,
 ];
@@ -206,9 +207,13 @@ mod tests {
         assert_eq!(labels(&axis(DAY))[0], "12:00");
         assert_eq!(labels(&axis(3 * DAY))[0], "2026-02-01");
         assert_eq!(labels(&axis(0)).len(), 1);
-        for span in [1, 7, 999_999, 77 * SECOND, 5 * DAY, 400 * DAY, 9_000 * DAY] {
-            let count = labels(&axis(span)).len();
-            assert!((1..=6).contains(&count), "{span}: {count}");
+        for days in 0..400 {
+            let from = Timestamp::from_micros(from.micros() + days * DAY);
+            for span in [1, 7, 999_999, 77 * SECOND, 5 * DAY, 6 * DAY, 400 * DAY, 9_000 * DAY] {
+                let axis = of_moments(from, Timestamp::from_micros(from.micros() + span));
+                let count = labels(&axis).len();
+                assert!((1..=6).contains(&count), "{days} {span}: {count}");
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::app::{App, Internal, Segment, path_user, text};
@@ -29,6 +30,9 @@ const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// What is shown is only true at the moment.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// How many charts are drawn at a time, whoever asks. The others wait, and keep no thread busy.
+static DRAWING: Semaphore = Semaphore::const_new(2);
 
 /// What a caller finds behind an address.
 #[derive(Clone)]
@@ -112,12 +116,11 @@ pub async fn access(
 pub async fn charts(State(service): State<Internal>) -> Result<Response<Body>, HttpError> {
     let console = service.console;
     // Away from this thread: it takes milliseconds, in which others wait for their answers.
-    let drawing = spawn_blocking(move || {
+    let body = draw(move || {
         let charts = console.charts().iter().map(ConsoleChart::from).collect();
         to_json(&ConsoleCharts { charts })
     });
-    let body = drawing.await.map_err(|error| ChangeError::Internal(error.into()))??;
-    Ok(fresh(json(StatusCode::OK, body)))
+    Ok(fresh(json(StatusCode::OK, body.await??)))
 }
 
 /// Draws a page of a user's history.
@@ -140,10 +143,17 @@ pub async fn balance(
     let [limit, before] = query::parameters(uri.query(), ["limit", "before"])?;
     let Page { limit, before } = Page::of(&limit, &before)?;
     let entries = app.store.history(user, before, limit).await.of_user(user)?;
-    let drawing = spawn_blocking(move || balance::draw(&entries));
-    let drawn = drawing.await.map_err(|error| ChangeError::Internal(error.into()))?;
+    let drawn = draw(move || balance::draw(&entries)).await?;
     let drawn = drawn.map_err(|error| ChangeError::Internal(error.into()))?;
     Ok(page::file(SVG, drawn, NO_STORE))
+}
+
+async fn draw<T: Send + 'static>(
+    drawing: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, HttpError> {
+    let _turn = DRAWING.acquire().await.map_err(|error| ChangeError::Internal(error.into()))?;
+    let drawn = spawn_blocking(drawing).await;
+    Ok(drawn.map_err(|error| ChangeError::Internal(error.into()))?)
 }
 
 fn fresh(mut response: Response<Body>) -> Response<Body> {

@@ -74,7 +74,7 @@ impl Comparand {
         }
     }
 
-    /// Each burst of the run that the baseline has as well.
+    /// Each burst of the run. The baseline has the same ones, unless the run was stopped before.
     pub(crate) fn compare(&self, run: &Run) -> Vec<Compared> {
         let compared = run.bursts.iter().filter_map(|checked| {
             let before = self.baseline.approaches.iter().find(|m| m.approach == checked.name)?;
@@ -96,6 +96,10 @@ impl Comparand {
 }
 
 impl Baseline {
+    fn names(&self) -> Vec<&str> {
+        self.approaches.iter().map(|measured| measured.approach.as_str()).collect()
+    }
+
     fn difference(&self, plan: &Plan) -> Option<String> {
         let (balance, amount) = match &plan.work {
             Work::Changes(changes) => (Some(changes.terms.start), Some(changes.terms.amount)),
@@ -103,6 +107,14 @@ impl Baseline {
         };
         if self.verdict != "pass" {
             return Some(format!("that run did not pass (its verdict is {})", self.verdict));
+        }
+        let (before, now) = (self.names(), plan.work.names());
+        if before != now {
+            return Some(format!(
+                "its bursts are {}, and those of this run {}",
+                before.join(", "),
+                now.join(", ")
+            ));
         }
         let number = |number: Option<i64>| number.map_or("none".to_owned(), |n| n.to_string());
         let settings = [

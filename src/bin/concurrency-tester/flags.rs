@@ -121,7 +121,7 @@ struct Flags {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 
-    /// If the run passes, save it to be compared with later
+    /// If the run ends with exit code 0, save it to be compared with later
     #[arg(long, value_name = "FILE")]
     save_baseline: Option<PathBuf>,
 
@@ -130,7 +130,7 @@ struct Flags {
     #[arg(long, value_name = "FILE")]
     compare_with: Option<PathBuf>,
 
-    /// By how many percent requests per second, or the p99, may be worse than those of --compare-with
+    /// By how many percent the time for each request, or the p99, may exceed that of --compare-with
     #[arg(long, value_name = "PERCENT", default_value_t = 25, requires = "compare_with",
           value_parser = clap::value_parser!(u16).range(1..=1_000))]
     threshold: u16,

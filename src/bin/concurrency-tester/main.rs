@@ -44,7 +44,7 @@ use std::process::ExitCode;
 use faults::flags::FaultsPlan;
 use flags::Command;
 use plan::Plan;
-use run::{Run, Verdict};
+use run::Run;
 use run_error::RunError;
 use witness_command::WitnessPlan;
 
@@ -102,7 +102,7 @@ fn print_bursts(exit_code: u8, plan: &Plan, run: &Run) -> ExitCode {
     })
 }
 
-/// The page of any run, and the baseline of one that has passed.
+/// The page of any run, and the baseline of one that has passed and is not slower than its own.
 fn write_files(plan: &Plan, run: &Run) -> Result<(), RunError> {
     let written = |path: &Path, text: &[u8]| {
         fs::write(path, text)
@@ -112,7 +112,7 @@ fn write_files(plan: &Plan, run: &Run) -> Result<(), RunError> {
         written(path, report::page::page(plan, run).as_bytes())?;
     }
     if let Some(path) = &plan.save_baseline
-        && run.verdict() == Verdict::Pass
+        && run.exit_code(plan) == 0
     {
         let mut text = Vec::new();
         report::json::write(&mut text, plan, run).map_err(RunError::Output)?;

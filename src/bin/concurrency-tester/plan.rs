@@ -68,9 +68,16 @@ pub(crate) struct ApproachSet<'a> {
 impl Work {
     /// How many bursts there are.
     pub(crate) fn bursts(&self) -> usize {
+        self.names().len()
+    }
+
+    /// The name of each burst, in order.
+    pub(crate) fn names(&self) -> Vec<&str> {
         match self {
-            Self::Changes(changes) => changes.approach_sets().len(),
-            Self::Operations => SCENARIOS.len(),
+            Self::Changes(changes) => {
+                changes.approach_sets().iter().map(|approach_set| approach_set.name).collect()
+            }
+            Self::Operations => SCENARIOS.iter().map(|scenario| scenario.name()).collect(),
         }
     }
 }

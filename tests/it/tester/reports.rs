@@ -70,8 +70,20 @@ async fn a_run_is_compared_with_one_that_was_saved() {
     slower.assert_stdout_starts("PASS: ");
     assert!(slower.stdout.contains("WORSE"), "{slower}");
 
+    // A slower run does not take the place of what it is slower than.
+    let next = scratch_file("next.json");
+    let save_as = next.to_str().unwrap();
+    let saving = ["--compare-with", path, "--threshold", "1000", "--save-baseline", save_as];
+    run(&saving).await.assert_code(5);
+    assert!(!next.exists());
+
     let other = run(&["--compare-with", path, "--connections", "50"]).await;
     other.assert_refused_to_run(2, "its --connections is 100, and that of this run 50");
+
+    saved["approaches"][0]["approach"] = "batched".into();
+    std::fs::write(path, saved.to_string()).unwrap();
+    let others = run(&["--compare-with", path]).await;
+    others.assert_refused_to_run(2, "its bursts are batched, and those of this run self");
 }
 
 #[tokio::test]
