@@ -59,6 +59,7 @@ impl Block {
 /// Puts the entries of one user into blocks.
 pub(super) struct Blocks {
     render: Render,
+    bytes_max: usize,
     done: Vec<Block>,
     bytes: usize,
     /// The block that is being made.
@@ -67,13 +68,15 @@ pub(super) struct Blocks {
     first: i64,
     next: i64,
     has_gap: bool,
+    is_cut: bool,
 }
 
 impl Blocks {
-    /// For the entries that follow a version.
-    pub(super) fn after(version: i64, render: Render) -> Self {
+    /// For the entries that follow a version, up to the one that reaches this length.
+    pub(super) fn after(version: i64, bytes_max: usize, render: Render) -> Self {
         Self {
             render,
+            bytes_max,
             done: Vec::new(),
             bytes: 0,
             text: Vec::new(),
@@ -81,12 +84,18 @@ impl Blocks {
             first: version + 1,
             next: version + 1,
             has_gap: false,
+            is_cut: false,
         }
     }
 
     /// Appends the next entry. One that does not follow the last one is left out, and so are all later
-    /// ones: a journal has no gap, so there is something wrong with it.
+    /// ones: a journal has no gap, so there is something wrong with it. Those beyond the length are left out
+    /// as well.
     pub(super) fn push(&mut self, entry: Entry) {
+        if self.len() >= self.bytes_max {
+            self.is_cut = true;
+            return;
+        }
         self.has_gap |= entry.version != self.next;
         let Ok(start) = u32::try_from(self.text.len()) else { return };
         if self.has_gap {
@@ -101,7 +110,7 @@ impl Blocks {
     }
 
     /// How many bytes there are so far.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.bytes + self.text.len()
     }
 
@@ -114,6 +123,11 @@ impl Blocks {
     /// Whether an entry was missing.
     pub(super) fn has_gap(&self) -> bool {
         self.has_gap
+    }
+
+    /// Whether an entry was left out for the length.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// All blocks.
@@ -169,7 +183,7 @@ pub(super) mod tests {
 
     /// Blocks of the entries with these versions.
     pub(in crate::feed) fn blocks(versions: Range<i64>) -> Vec<Block> {
-        let mut blocks = Blocks::after(versions.start - 1, ten_digits);
+        let mut blocks = Blocks::after(versions.start - 1, usize::MAX, ten_digits);
         versions.for_each(|version| blocks.push(entry(version)));
         blocks.finish()
     }
@@ -193,12 +207,26 @@ pub(super) mod tests {
 
     #[test]
     fn what_follows_a_gap_is_left_out() {
-        let mut blocks = Blocks::after(0, ten_digits);
+        let mut blocks = Blocks::after(0, usize::MAX, ten_digits);
         for version in [1, 2, 4, 3, 5] {
             blocks.push(entry(version));
         }
         assert!(blocks.has_gap());
         assert_eq!((blocks.entries(), blocks.len()), (2, 20));
         assert_eq!(blocks.finish()[0].last(), 2);
+    }
+
+    #[test]
+    fn what_is_too_long_is_left_out_and_is_no_gap() {
+        let mut blocks = Blocks::after(0, 45, ten_digits);
+        for version in 1..=5 {
+            blocks.push(entry(version));
+            assert!(!blocks.is_cut());
+        }
+        blocks.push(entry(6));
+        blocks.push(entry(8));
+        assert!(blocks.is_cut() && !blocks.has_gap());
+        assert_eq!((blocks.entries(), blocks.len()), (5, 50));
+        assert_eq!(blocks.finish()[0].last(), 5);
     }
 }

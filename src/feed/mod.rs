@@ -1,9 +1,9 @@
 //! The feed: new entries of the journal, for everybody who watches a user.
 //!
 //! However many watch, one reader asks the database, on one session and a thread of its own: one question
-//! every 100 ms or so for the new entries of all watched users, and none where nobody watches. A change
-//! does nothing for it: no `NOTIFY`, no message within the process. So changes of other instances arrive in
-//! the same way and as soon. The watchers of a user share a ring of entries that are already text
+//! every 100 ms or so for the new entries of all watched users, some in between for those that have more than
+//! their share (`schedule`), and none where nobody watches. A change does nothing for it: no `NOTIFY`, no
+//! message within the process. So changes of other instances arrive in the same way and as soon. The watchers of a user share a ring of entries that are already text
 //! (`ring`, `block`); one that has resumed further back, or has fallen behind the ring, reads the journal in
 //! pages through the same reader, in turn with the others, until the ring has what it needs.
 //!
@@ -22,10 +22,17 @@
 //! # When the process or the database dies
 //! An entry is visible when it is durable, on the synchronous standbys as well, so no watcher sees one that a
 //! crash takes back. While the database is away the reader asks again and again, and the streams stay open;
-//! then it goes on after the last versions that it knows. When the process dies, the clients connect
-//! elsewhere with the last version that they have seen. Only a database that has lost committed entries
-//! makes a difference: the next watcher finds that out, the streams of the user end, and a client that has
-//! seen lost entries is refused, because its version is beyond the user's.
+//! then it goes on after the last versions that it knows. A host that has become read-only answers and gives
+//! no error, so the session asks for that once a second, and is replaced. When the process dies, the clients
+//! connect elsewhere with the last version that they have seen.
+//!
+//! Only a database that has lost committed entries breaks this, such as an asynchronous standby that has
+//! taken over. As long as the user's version is below one that was read, the next watcher finds that out and
+//! the streams of the user end, and a client that has seen lost entries is refused, because its version is
+//! beyond the user's. Once new entries have taken the numbers of the lost ones, nothing tells them apart: a
+//! stream, or a client that resumes, goes on after the last number that it knows, and never gets the new
+//! entries up to there. To end the streams after each failover would not help, since the number is all that
+//! their clients come back with. A synchronous standby loses nothing.
 //!
 //! # Bounds
 //! The streams are bounded ([`Feed::place`]). A ring is bounded, by a time and by a length. A watcher has at
@@ -35,6 +42,7 @@
 mod block;
 mod reader;
 mod ring;
+mod schedule;
 mod watch;
 
 use std::collections::BTreeMap;

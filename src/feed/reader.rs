@@ -11,6 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::block::Blocks;
+use super::ring::NEWS_BYTES;
+use super::schedule::{Answer, Found, Question, RETRY_PAUSE, Schedule};
 use super::{PageRequest, Render, Shared};
 use crate::ledger::{ChangeError, UserId};
 use crate::store::error::Failure;
@@ -18,54 +20,36 @@ use crate::store::history::{self, NewEntry};
 use crate::store::own_session::{OF_BATCHES, OwnSession};
 use crate::store::session::{BoxFuture, Connector};
 
-/// The shortest pause between two polls. An entry is seen after half of it on average.
-const PERIOD: Duration = Duration::from_millis(100);
-
-/// The longest pause. So an entry is seen within half a second if the poll takes no longer than 200 ms.
-const PAUSE_MAX: Duration = Duration::from_millis(300);
-
-/// The pause for each watcher that got something, within these limits. A write to a socket and the wake-ups
-/// for it cost some 30 µs, however many entries there are, so a crowd gets more at once and less often.
-const PAUSE_PER_WATCHER: Duration = Duration::from_micros(300);
-
-/// The pause is so many times as long as the last poll, within the same limits. Many watched users cost a
-/// search in an index each: 10,000 of them 41 and 84 ms, on a busy machine. So the reader never keeps a processor of the database
-/// busy.
-const PAUSE_FACTOR: u32 = 4;
-
-/// The entries of one poll, shared by the users. Where a user has more, the next poll follows at once.
-const POLL_ENTRIES: i64 = 16_384;
-
-/// The least share of one user.
-const SHARE_MIN: i64 = 4;
-
 /// The entries of a page, and the length after which none is added: what a watcher that does not read
 /// keeps in memory.
 const PAGE_ENTRIES: i64 = 128;
 const PAGE_BYTES: usize = 32 * 1024;
-
-/// The pause after a failure of the database, or a panic.
-const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) struct Reader {
     shared: Arc<Shared>,
     requests: mpsc::Receiver<PageRequest>,
     session: OwnSession,
     render: Render,
-    /// When the next poll is due; none while nobody watches.
-    poll_due: Option<Instant>,
+    schedule: Schedule,
     /// When the next page may be read.
     page_due: Instant,
     is_failing: bool,
 }
 
 /// The new entries of a user.
-struct News {
-    user: i64,
-    blocks: Blocks,
+pub(super) struct News {
+    pub(super) user: i64,
+    pub(super) blocks: Blocks,
 }
 
-/// All watched users, and the last versions that are known.
+impl News {
+    fn found(&self) -> Found {
+        let Self { user, blocks } = self;
+        Found { user: *user, entries: blocks.entries(), is_cut: blocks.is_cut() }
+    }
+}
+
+/// Watched users, and the last versions that are known.
 #[derive(Default)]
 struct Known {
     users: Vec<i64>,
@@ -84,7 +68,7 @@ impl Reader {
             requests,
             session: OwnSession::new(connector, OF_BATCHES),
             render,
-            poll_due: None,
+            schedule: Schedule::default(),
             page_due: Instant::now(),
             is_failing: false,
         }
@@ -97,14 +81,14 @@ impl Reader {
             error!("the reader of the feed panicked and is started again: its streams are ended");
             // Their clients resume where they are.
             self.shared.rings().clear();
-            self.poll_due = None;
+            self.schedule.stop();
             sleep(RETRY_PAUSE).await;
         }
     }
 
     async fn serve(&mut self) {
         loop {
-            let poll_due = self.poll_due;
+            let poll_due = self.schedule.due();
             let polling = async {
                 match poll_due {
                     Some(due) => sleep_until(due).await,
@@ -121,7 +105,7 @@ impl Reader {
             tokio::select! {
                 () = polling => match poll_due {
                     Some(_) => self.poll().await,
-                    None => self.poll_due = Some(Instant::now() + PERIOD),
+                    None => self.schedule.start(Instant::now()),
                 },
                 request = asking => match request {
                     Some(request) => self.answer(request).await,
@@ -131,35 +115,34 @@ impl Reader {
         }
     }
 
-    /// Asks for the new entries of all watched users, and gives them to the watchers.
+    /// Asks for new entries of watched users, and gives them to the watchers.
     async fn poll(&mut self) {
-        let known = self.shared.known(Instant::now());
-        let count = known.users.len();
-        self.shared.counters.set_users(count);
-        if count == 0 {
-            self.poll_due = None;
-            return;
-        }
-        let share = POLL_ENTRIES / i64::try_from(count).unwrap_or(i64::MAX);
-        let share = share.max(SHARE_MIN);
         let began = Instant::now();
+        let question = self.schedule.next(began);
+        let known = match &question {
+            Question::Full => self.shared.known(began),
+            Question::Rest(users) => self.shared.known_of(users),
+        };
+        let count = known.users.len();
+        if question == Question::Full {
+            self.shared.counters.set_users(count);
+            if count == 0 {
+                self.schedule.stop();
+                return;
+            }
+        }
+        let share = self.schedule.share(count);
         let read = self.read(known, share).await;
         let took = began.elapsed();
         self.shared.counters.observe_poll(took);
-        let pause = match self.noted(read) {
-            Some(news) => {
-                let is_behind = news.iter().any(|news| news.blocks.entries() >= share);
-                let woken: usize = news.into_iter().map(|news| self.shared.publish(news)).sum();
-                let crowd = PAUSE_PER_WATCHER.saturating_mul(woken.try_into().unwrap_or(u32::MAX));
-                if is_behind {
-                    Duration::ZERO
-                } else {
-                    (took * PAUSE_FACTOR).max(crowd).clamp(PERIOD, PAUSE_MAX)
-                }
-            }
-            None => RETRY_PAUSE,
+        let Some(news) = self.noted(read) else {
+            self.schedule.failed(Instant::now());
+            return;
         };
-        self.poll_due = Some(Instant::now() + pause);
+        let found = news.iter().map(News::found).collect();
+        let woken = news.into_iter().map(|news| self.shared.publish(news)).sum();
+        let answer = Answer { now: Instant::now(), took, found, woken };
+        self.schedule.answered(&question, share, &answer);
     }
 
     async fn read(&mut self, known: Known, share: i64) -> Result<Vec<News>, ChangeError> {
@@ -172,7 +155,8 @@ impl Reader {
                         let age = read_at.micros() - entry.created_at.micros();
                         // The clock of the database may have been set back.
                         counters.observe_lag(Duration::from_micros(age.try_into().unwrap_or(0)));
-                        all.push(News { user, blocks: Blocks::after(entry.version - 1, render) });
+                        let blocks = Blocks::after(entry.version - 1, NEWS_BYTES, render);
+                        all.push(News { user, blocks });
                     }
                     if let Some(news) = all.last_mut() {
                         news.blocks.push(entry);
@@ -193,12 +177,8 @@ impl Reader {
         let render = self.render;
         let reading = self.work(move |connection| {
             Box::pin(async move {
-                let mut blocks = Blocks::after(after, render);
-                let add = |new: NewEntry| {
-                    if blocks.len() < PAGE_BYTES {
-                        blocks.push(new.entry);
-                    }
-                };
+                let mut blocks = Blocks::after(after, PAGE_BYTES, render);
+                let add = |new: NewEntry| blocks.push(new.entry);
                 history::after(connection, &[user.get()], &[after], PAGE_ENTRIES, add).await?;
                 Ok(blocks)
             })
@@ -270,8 +250,21 @@ impl Shared {
         known
     }
 
+    /// Those of these users that somebody still watches, in the same order.
+    fn known_of(&self, users: &[i64]) -> Known {
+        let mut known = Known::default();
+        let rings = self.rings();
+        for user in users {
+            if let Some(ring) = UserId::new(*user).and_then(|user| rings.get(&user)) {
+                known.users.push(*user);
+                known.versions.push(ring.borrow().last());
+            }
+        }
+        known
+    }
+
     /// Appends new entries to a user's ring, and wakes its watchers. Returns how many there are.
-    fn publish(&self, News { user, blocks }: News) -> usize {
+    pub(super) fn publish(&self, News { user, blocks }: News) -> usize {
         let Some(user) = UserId::new(user) else { return 0 };
         // A copy: waking a thousand watchers must not keep new ones waiting for the map.
         let Some(ring) = self.rings().get(&user).cloned() else { return 0 };

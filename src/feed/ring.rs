@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::block::{Block, Entries};
+use super::block::{BLOCK_BYTES, Block, Entries};
 
 /// How long a block stays. Whoever has not taken it by then reads it from the journal. So all rings
 /// together have what is written in this time, however many users are watched.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// The longest ring, in bytes: some 20,000 entries. What one poll finds fits into it.
+/// The longest ring, in bytes: some 20,000 entries, or 3,000 with the longest references.
 const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The length after which one question takes no more entries of a user. So what one has found stays until
+/// the answer to the next one but one.
+pub(super) const NEWS_BYTES: usize = RING_BYTES_MAX / 2 - 2 * BLOCK_BYTES;
 
 /// The newest entries of a user.
 #[derive(Debug)]

@@ -75,3 +75,62 @@ impl Watch {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::block::Blocks;
+    use super::super::block::tests::entry;
+    use super::super::reader::News;
+    use super::super::ring::NEWS_BYTES;
+    use super::*;
+    use crate::ledger::UserId;
+    use crate::metrics::Metrics;
+    use crate::store::history::Entry;
+
+    /// As long as an entry with the longest reference and the longest key.
+    #[expect(clippy::needless_pass_by_value, reason = "as every `Render`")]
+    fn long(out: &mut Vec<u8>, entry: Entry) {
+        out.extend_from_slice(format!("{:02200}", entry.version).as_bytes());
+    }
+
+    /// Twenty thousand entries, ten times as long as a ring. The watcher is always one answer behind.
+    #[tokio::test]
+    async fn a_backlog_of_long_entries_comes_through_the_ring() {
+        const LAST: i64 = 20_000;
+        let (pages, mut requests) = mpsc::channel(1);
+        let feed = Feed {
+            shared: Arc::new(Shared {
+                rings: std::sync::Mutex::default(),
+                woken: tokio::sync::Notify::new(),
+                counters: Metrics::default().of_feed(),
+            }),
+            pages,
+            places: Arc::new(tokio::sync::Semaphore::new(1)),
+        };
+        let user = UserId::new(7).unwrap();
+        let mut watch = feed.watch(feed.place(user).unwrap(), 0, 0);
+        let (mut read, mut before) = (0, 0);
+        while watch.after < LAST {
+            let mut blocks = Blocks::after(read, NEWS_BYTES, long);
+            (read + 1..=LAST).for_each(|version| blocks.push(entry(version)));
+            read += blocks.entries();
+            feed.shared.publish(News { user: user.get(), blocks });
+            while watch.after < before {
+                let after = watch.after;
+                let next = tokio::select! {
+                    biased;
+                    next = watch.next() => next.unwrap(),
+                    _ = requests.recv() => panic!("it is not in the ring any more"),
+                };
+                let first = format!("{:02200}", after + 1);
+                assert!(next.bytes.starts_with(first.as_bytes()), "{after}");
+                let count = i64::try_from(next.count).unwrap();
+                assert_eq!(
+                    (next.last, next.bytes.len()),
+                    (after + count, first.len() * usize::try_from(count).unwrap())
+                );
+            }
+            before = read;
+        }
+    }
+}

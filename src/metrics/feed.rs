@@ -40,7 +40,7 @@ impl FeedCounters {
         );
         registry.register(
             "feed_poll_seconds",
-            "Time of a question for the new entries of all watched users",
+            "Time of a question for the new entries of watched users, of all or of those with more than a share",
             all.polls.clone(),
         );
         registry.register(

@@ -1,7 +1,9 @@
 //! `GET /users/{id}/events`: each entry once, in order, as long as somebody watches.
 
+mod busy;
 pub(crate) mod client;
 mod faults;
+mod hosts;
 mod limits;
 mod resuming;
 

@@ -15,13 +15,13 @@ use crate::faults::until;
 use crate::service::{Answer, TestService, error_body, read};
 
 /// A primary, and a standby that each commit waits for.
-struct Pair {
-    primary: PrivateCluster,
-    standby: PrivateCluster,
+pub(crate) struct Pair {
+    pub(crate) primary: PrivateCluster,
+    pub(crate) standby: PrivateCluster,
 }
 
 impl Pair {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = fresh_folder("primary");
         let primary = PrivateCluster::start(options_in(&folder)).await.unwrap();
         let standby_folder = fresh_folder("second");
@@ -51,7 +51,7 @@ impl Pair {
     }
 
     /// The standby is named first: the service has to find out which of them is the primary.
-    fn hosts(&self) -> Hosts {
+    pub(crate) fn hosts(&self) -> Hosts {
         let options = |cluster: &PrivateCluster| cluster.connect_options(SERVICE_DATABASE);
         vec![options(&self.standby), options(&self.primary)].into()
     }
@@ -61,7 +61,7 @@ impl Pair {
         assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     }
 
-    async fn promote(&self) {
+    pub(crate) async fn promote(&self) {
         let mut admin = self.standby.superuser_options("postgres").connect().await.unwrap();
         let promoted: bool =
             sqlx::query_scalar("SELECT pg_promote()").fetch_one(&mut admin).await.unwrap();
