@@ -23,7 +23,7 @@
 //! An entry is visible when it is durable, on the synchronous standbys as well, so no watcher sees one that a
 //! crash takes back. While the database is away the reader asks again and again, and the streams stay open;
 //! then it goes on after the last versions that it knows. A host that has become read-only answers and gives
-//! no error, so the session asks for that once a second, and is replaced. When the process dies, the clients
+//! no error, so a session asks for that once a second where there are several hosts, and is replaced. When the process dies, the clients
 //! connect elsewhere with the last version that they have seen.
 //!
 //! Only a database that has lost committed entries breaks this, such as an asynchronous standby that has

@@ -52,14 +52,14 @@ impl OwnSession {
         self.connector.limits()
     }
 
-    /// Takes the session for a piece of work, after a check if it has rested. Opens a new one where
-    /// there is none. Bounded in time.
+    /// Takes the session for a piece of work, after a [check](Connector::check). Opens a new one
+    /// where there is none. Bounded in time.
     ///
     /// # Errors
     /// [`Failure::Unreachable`]: nothing was sent.
     pub async fn take(&mut self) -> Result<Session, Failure> {
         if let Some(mut session) = self.session.take()
-            && session.check().await.is_ok()
+            && self.connector.check(&mut session).await.is_ok()
         {
             return Ok(session);
         }

@@ -147,7 +147,7 @@ impl Pool {
         let idle = self.0.lock().idle.pop();
         if let Some(mut session) = idle {
             lease.is_open = true;
-            if session.check().await.is_ok() {
+            if self.0.connector.check(&mut session).await.is_ok() {
                 lease.session = Some(session);
                 return Ok(lease);
             }

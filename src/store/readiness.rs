@@ -67,7 +67,9 @@ impl Checker {
     /// Dropping the future closes the session in use, but not one that is being opened.
     async fn query(&mut self) -> bool {
         let rested = match self.session.take() {
-            Some(mut session) => session.check().await.is_ok().then_some(session),
+            Some(mut session) => {
+                self.connector.check(&mut session).await.is_ok().then_some(session)
+            }
             None => None,
         };
         let session = match rested {

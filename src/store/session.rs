@@ -28,6 +28,10 @@ pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a
 /// throughput of an exhausted account.
 const REST_MAX: Duration = Duration::from_secs(1);
 
+/// Of several hosts, another one may have taken over from a session's host. A write fails on a host that
+/// became read-only, but a read does not, so even a busy session asks its host again after this time.
+const HOST_KNOWN_MAX: Duration = Duration::from_secs(1);
+
 /// The time-out of a check. It costs the server nothing, so a slower session is closed.
 const PING_MAX: Duration = Duration::from_secs(1);
 
@@ -105,7 +109,22 @@ impl Connector {
             Ok((connection, state))
         });
         let connection = opening.await?;
-        Ok(Session { connection, used: Instant::now() })
+        let now = Instant::now();
+        Ok(Session { connection, used: now, asked: now })
+    }
+
+    /// Checks a session that has rested, and whether its host still accepts changes.
+    ///
+    /// # Errors
+    /// The session has to be replaced. Nothing was sent.
+    pub async fn check(&self, session: &mut Session) -> Result<(), sqlx::Error> {
+        if self.hosts.count() > 1 && session.asked.elapsed() > HOST_KNOWN_MAX {
+            self.accepts(session.host_state().await?)
+        } else if session.used.elapsed() > REST_MAX {
+            session.ping().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Opens a connection without limits, for long work that no request waits for.
@@ -128,22 +147,26 @@ impl Connector {
     where
         F: Future<Output = Result<(PgConnection, HostState), sqlx::Error>>,
     {
-        let is_one_of_many = self.hosts.count() > 1;
         let attempt = |options| {
             let connecting = attempt(options);
             async move {
                 let (connection, state) = connecting.await?;
-                if state.in_recovery || (is_one_of_many && state.read_only) {
-                    return Err(takes_no_changes());
-                }
+                self.accepts(state)?;
                 Ok(connection)
             }
         };
         within(self.limits.answer, self.hosts.first(attempt, severity)).await
     }
+
+    fn accepts(&self, state: HostState) -> Result<(), sqlx::Error> {
+        if state.in_recovery || (self.hosts.count() > 1 && state.read_only) {
+            return Err(takes_no_changes());
+        }
+        Ok(())
+    }
 }
 
-/// What a new session learns of its host: whether it is a standby, and whether it is read-only for
+/// What a session learns of its host: whether it is a standby, and whether it is read-only for
 /// another reason.
 #[derive(Clone, Copy, Debug, FromRow)]
 struct HostState {
@@ -175,20 +198,11 @@ fn severity(error: &sqlx::Error) -> u8 {
 pub struct Session {
     connection: PgConnection,
     used: Instant,
+    /// When the host said last that it accepts changes.
+    asked: Instant,
 }
 
 impl Session {
-    /// Checks a session that has rested.
-    ///
-    /// # Errors
-    /// The session has to be replaced. Nothing was sent.
-    pub async fn check(&mut self) -> Result<(), sqlx::Error> {
-        if self.used.elapsed() <= REST_MAX {
-            return Ok(());
-        }
-        self.ping().await
-    }
-
     /// Runs `work` for at most `limit`. Returns its result, and the session if it may be used again
     /// after [`Spent::recover`].
     ///
@@ -230,6 +244,17 @@ impl Session {
     pub async fn close(self) {
         // After an error the connection is dropped, which closes it as well.
         let _ = within(CLOSE_MAX, self.connection.close()).await;
+    }
+
+    async fn host_state(&mut self) -> Result<HostState, sqlx::Error> {
+        let state = sqlx::query_as(
+            r"
+SELECT pg_is_in_recovery() AS in_recovery,
+       current_setting('transaction_read_only') = 'on' AS read_only",
+        );
+        let state = within(PING_MAX, state.fetch_one(&mut self.connection)).await?;
+        (self.used, self.asked) = (Instant::now(), Instant::now());
+        Ok(state)
     }
 
     async fn ping(&mut self) -> Result<(), sqlx::Error> {
