@@ -3,9 +3,10 @@
 //! However many watch, one reader asks the database, on one session and a thread of its own: one question
 //! every 100 ms or so for the new entries of all watched users, some in between for those that have more than
 //! their share (`schedule`), and none where nobody watches. A change does nothing for it: no `NOTIFY`, no
-//! message within the process. So changes of other instances arrive in the same way and as soon. The watchers of a user share a ring of entries that are already text
-//! (`ring`, `block`); one that has resumed further back, or has fallen behind the ring, reads the journal in
-//! pages through the same reader, in turn with the others, until the ring has what it needs.
+//! message within the process. So changes of other instances arrive in the same way and as soon. The watchers
+//! of a user share a ring of entries that are already text (`ring`, `block`); one that has resumed further
+//! back, or has fallen behind the ring, reads the journal in pages through the same reader, in turn with the
+//! others, until the ring has what it needs.
 //!
 //! # Why nothing is missed or sent twice
 //! A watcher knows one number: the version of the last entry that it was given. Everything that it is given
@@ -22,9 +23,9 @@
 //! # When the process or the database dies
 //! An entry is visible when it is durable, on the synchronous standbys as well, so no watcher sees one that a
 //! crash takes back. While the database is away the reader asks again and again, and the streams stay open;
-//! then it goes on after the last versions that it knows. A host that has become read-only answers and gives
-//! no error, so a session asks for that once a second where there are several hosts, and is replaced. When the process dies, the clients
-//! connect elsewhere with the last version that they have seen.
+//! then it goes on after the last versions that it knows. A host that has become read-only gives a reader no
+//! error, so where there are several hosts, a session asks its own once a second and is replaced. When the
+//! process dies, the clients connect elsewhere with the last version that they have seen.
 //!
 //! Only a database that has lost committed entries breaks this, such as an asynchronous standby that has
 //! taken over. As long as the user's version is below one that was read, the next watcher finds that out and

@@ -14,8 +14,8 @@ const KEPT: Duration = Duration::from_secs(1);
 /// The longest ring, in bytes: some 20,000 entries, or 3,000 with the longest references.
 const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The length after which one question takes no more entries of a user. So what one has found stays until
-/// the answer to the next one but one.
+/// The length after which one question takes no more entries of a user. So what one has found fits into the
+/// ring, and what the next one has found does not push it out.
 pub(super) const NEWS_BYTES: usize = RING_BYTES_MAX / 2 - 2 * BLOCK_BYTES;
 
 /// The newest entries of a user.
