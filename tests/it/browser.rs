@@ -4,6 +4,8 @@
 //! commands, and no library for that: those for Rust compile code for each of its thousand types. Chromium ends by
 //! itself when the pipe is closed, which happens however this process ends.
 
+mod input;
+mod requests;
 mod tab;
 
 use std::collections::HashMap;
@@ -20,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::cluster::folder_of_the_run;
 
+pub(crate) use requests::Stage;
 pub(crate) use tab::{Look, Tab};
 
 /// The names under which systems have it.
@@ -60,6 +63,8 @@ struct Browser {
     answers: Mutex<HashMap<u64, oneshot::Sender<Value>>>,
     /// What a person would see in the browser's console, by session.
     messages: Mutex<HashMap<String, Vec<String>>>,
+    /// The requests that tests have stopped, by session.
+    requests: Mutex<HashMap<String, Vec<Value>>>,
     /// Held, so that its end is known to be none of ours.
     _child: Child,
 }
@@ -75,6 +80,7 @@ impl Browser {
             number: AtomicU64::new(1),
             answers: Mutex::default(),
             messages: Mutex::default(),
+            requests: Mutex::default(),
             _child: child,
         }
     }
@@ -105,6 +111,7 @@ impl Browser {
             return;
         }
         let parameters = message["params"].take();
+        let session = message["sessionId"].as_str().unwrap_or_default().to_owned();
         let text = match message["method"].as_str() {
             Some("Log.entryAdded") => {
                 let entry = &parameters["entry"];
@@ -114,9 +121,12 @@ impl Browser {
             Some("Runtime.exceptionThrown") => {
                 format!("exception: {}", parameters["exceptionDetails"])
             }
+            Some("Fetch.requestPaused") => {
+                self.requests.lock().unwrap().entry(session).or_default().push(parameters);
+                return;
+            }
             _ => return,
         };
-        let session = message["sessionId"].as_str().unwrap_or_default().to_owned();
         self.messages.lock().unwrap().entry(session).or_default().push(text);
     }
 }

@@ -9,7 +9,10 @@ use tokio::time::{Instant, sleep};
 use super::{Browser, SHARED};
 
 /// How long a test waits for the page.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it looks meanwhile.
+pub(super) const POLL: Duration = Duration::from_millis(20);
 
 /// How the page is shown.
 #[derive(Clone, Copy)]
@@ -25,14 +28,24 @@ impl Look {
 
 /// An open page.
 pub(crate) struct Tab {
-    browser: &'static Browser,
+    pub(super) browser: &'static Browser,
     context: String,
-    session: String,
+    pub(super) session: String,
 }
 
 impl Tab {
+    /// What [`Self::close`] takes for the status of a request that got no answer.
+    pub(crate) const LOST: u16 = 0;
+
     /// Opens a page.
     pub(crate) async fn open(url: &str, look: Look) -> Self {
+        let tab = Self::empty(look).await;
+        tab.go_to(url).await;
+        tab
+    }
+
+    /// Opens a tab without a page.
+    pub(crate) async fn empty(look: Look) -> Self {
         let browser = &*SHARED;
         let whole = async |method, parameters| browser.call(None, method, parameters).await;
         let context =
@@ -46,16 +59,20 @@ impl Tab {
             tab.call(&format!("{domain}.enable"), json!({})).await;
         }
         tab.look(look).await;
-        tab.call("Page.navigate", json!({ "url": url })).await;
-        tab.until(
+        tab
+    }
+
+    /// Opens a page in it.
+    pub(crate) async fn go_to(&self, url: &str) {
+        self.call("Page.navigate", json!({ "url": url })).await;
+        self.until(
             "the page is loaded",
             "document.readyState === 'complete' && location.href !== 'about:blank'",
         )
         .await;
-        tab
     }
 
-    async fn call(&self, method: &str, parameters: Value) -> Value {
+    pub(super) async fn call(&self, method: &str, parameters: Value) -> Value {
         self.browser.call(Some(&self.session), method, parameters).await
     }
 
@@ -86,7 +103,7 @@ impl Tab {
                 let page = self.value("document.body.innerText").await;
                 panic!("in vain: {what}: {expression}\n{page}\n{:?}", self.messages());
             }
-            sleep(Duration::from_millis(20)).await;
+            sleep(POLL).await;
         }
     }
 
@@ -108,51 +125,15 @@ impl Tab {
         self.value(&is).await == Value::Bool(true)
     }
 
-    /// Clicks with the mouse on the middle of an element, which must be there and uncovered.
-    pub(crate) async fn click(&self, selector: &str) {
-        let (element, what) = (element(selector), format!("{selector} can be clicked"));
-        let can_be_clicked = format!(
-            "(() => {{ const it = {element}; if (!it || it.disabled) return false; \
-             it.scrollIntoView({{ block: 'center' }}); const box = it.getBoundingClientRect(); \
-             const at = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2); \
-             return it === at || it.contains(at); }})()"
-        );
-        self.until(&what, &can_be_clicked).await;
-        let place = format!(
-            "(() => {{ const box = {element}.getBoundingClientRect(); \
-             return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
-        );
-        let place = self.value(&place).await;
-        for kind in ["mousePressed", "mouseReleased"] {
-            let event = json!({
-                "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1
-            });
-            self.call("Input.dispatchMouseEvent", event).await;
+    /// Puts another page in front of it, as somebody does who opens a tab, or takes that away again.
+    pub(crate) async fn hide(&self, hides: bool) {
+        if hides {
+            let target = json!({ "url": "about:blank", "browserContextId": self.context });
+            self.browser.call(None, "Target.createTarget", target).await;
+        } else {
+            self.call("Page.bringToFront", json!({})).await;
         }
-    }
-
-    /// Types a text into a field, instead of what was there.
-    pub(crate) async fn type_into(&self, selector: &str, text: &str) {
-        self.click(selector).await;
-        self.value(&format!("{}.select()", element(selector))).await;
-        self.call("Input.insertText", json!({ "text": text })).await;
-    }
-
-    /// Presses a key.
-    pub(crate) async fn press(&self, key: &str) {
-        let (code, text) = match key {
-            "Tab" => (9, ""),
-            "Enter" => (13, "\r"),
-            "Escape" => (27, ""),
-            _ => panic!("no such key"),
-        };
-        let event = |kind| {
-            json!({
-                "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text
-            })
-        };
-        self.call("Input.dispatchKeyEvent", event("keyDown")).await;
-        self.call("Input.dispatchKeyEvent", event("keyUp")).await;
+        self.until("it is hidden, or not", &format!("document.hidden === {hides}")).await;
     }
 
     /// Takes a picture of what is seen.
@@ -172,8 +153,11 @@ impl Tab {
     pub(crate) async fn close(self, refusals: &[u16]) {
         let unexpected = self.messages().into_iter().filter(|message| {
             let is_refusal = |status: &u16| {
-                message.starts_with("\"network\"")
-                    && message.contains(&format!("status of {status} "))
+                let reported = match *status {
+                    Self::LOST => "net::ERR_".to_owned(),
+                    status => format!("status of {status} "),
+                };
+                message.starts_with("\"network\"") && message.contains(&reported)
             };
             !refusals.iter().any(is_refusal)
         });
@@ -184,7 +168,7 @@ impl Tab {
     }
 }
 
-fn element(selector: &str) -> String {
+pub(super) fn element(selector: &str) -> String {
     format!("document.querySelector({})", json!(selector))
 }
 
