@@ -5,11 +5,15 @@ const REQUEST_MILLIS_MAX = 60_000;
 
 export const token = {
   get: () => sessionStorage.getItem(KEPT),
-  set: (text) => sessionStorage.setItem(KEPT, text),
+  // Throws where a header cannot carry the text: kept, it would make every request fail.
+  set(text) {
+    new Headers({ Authorization: `Bearer ${text}` });
+    sessionStorage.setItem(KEPT, text);
+  },
   forget: () => sessionStorage.removeItem(KEPT),
 };
 
-// Is called after an answer of 401.
+// Is called after an answer of 401 to the present token.
 let unauthorized = () => {};
 export function onUnauthorized(listener) {
   unauthorized = listener;
@@ -21,33 +25,49 @@ export class Refusal extends Error {
     super(sentence(text) || `The service answered ${status}`);
     this.status = status;
   }
+
+  // Whether it would be refused again. A 401 either empties the page, or comes from an instance that does not know
+  // the token yet.
+  get isFinal() {
+    return this.status < 500 && this.status !== 401;
+  }
 }
 
-export function headers(others = {}) {
-  const sent = new Headers(others);
-  if (token.get()) {
-    sent.set("Authorization", `Bearer ${token.get()}`);
-  }
-  return sent;
+// A request with the token. Its answer may be a stream.
+export async function send(path, { headers, ...others } = {}) {
+  const sent = token.get();
+  const all = new Headers(headers);
+  if (sent) all.set("Authorization", `Bearer ${sent}`);
+  const response = await fetch(path, { cache: "no-store", ...others, headers: all });
+  // A token that has been replaced meanwhile is no problem any more.
+  if (response.status === 401 && sent === token.get()) unauthorized();
+  return response;
 }
 
 // The answer as it is, whatever its status.
-export async function ask(method, path, { body, key } = {}) {
-  const others = {};
-  if (body !== undefined) others["Content-Type"] = "application/json";
-  if (key !== undefined) others["Idempotency-Key"] = key;
-  const signal = AbortSignal.timeout(REQUEST_MILLIS_MAX);
-  const response = await fetch(path, { method, body, headers: headers(others), cache: "no-store", signal });
+export async function ask(method, path, { body, key, millis = REQUEST_MILLIS_MAX } = {}) {
+  const headers = {};
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (key !== undefined) headers["Idempotency-Key"] = key;
+  const response = await send(path, { method, body, headers, signal: AbortSignal.timeout(millis) });
   const text = await response.text();
-  if (response.status === 401) unauthorized();
   return { status: response.status, text, replayed: response.headers.has("Idempotent-Replayed") };
 }
 
 // The text of a success.
-export async function read(path) {
-  const { status, text } = await ask("GET", path);
+export async function read(path, millis) {
+  const { status, text } = await ask("GET", path, { millis });
   if (status !== 200) throw new Refusal(status, text);
   return text;
+}
+
+export const pause = (millis) => new Promise((go) => setTimeout(go, millis));
+
+// Waits while the tab is hidden. A browser has few connections for all tabs of an origin.
+export async function visible() {
+  while (document.hidden) {
+    await new Promise((go) => document.addEventListener("visibilitychange", go, { once: true }));
+  }
 }
 
 // An <svg> element that the service has drawn.

@@ -22,7 +22,7 @@ export function signed(digits) {
 export function digits(name, typed) {
   const text = typed.trim();
   if (!WHOLE.test(text)) {
-    throw new Error(`${name} must be a whole number of minor units, without separators`);
+    throw new Error(`${name} must be a whole number, without separators`);
   }
   return BigInt(text).toString();
 }

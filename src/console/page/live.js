@@ -1,20 +1,22 @@
 // A user's events. Read with fetch, because EventSource sends no token.
 
-import { Refusal, headers } from "./api.js";
+import { Refusal, pause, send, visible } from "./api.js";
 
 // The service says something every 15 seconds.
 const SILENCE_MILLIS_MAX = 40_000;
 
 // Calls `listener.event(name, data)` for each event and `listener.state(text)` when the stream begins, breaks or
-// is refused, until the signal is aborted.
+// is refused, until the signal is aborted. A hidden tab has no stream: it catches up when it is shown.
 export async function watch(path, listener, signal) {
   const stream = { path, listener, signal, id: undefined, retry: 1_500 };
-  while (!signal.aborted) {
+  for (;;) {
+    await visible();
+    if (signal.aborted) return;
     try {
       await readOnce(stream);
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof Refusal && error.status < 500) {
+      if (error.isFinal) {
         listener.state("off");
         listener.refused(error);
         return;
@@ -22,18 +24,20 @@ export async function watch(path, listener, signal) {
     }
     if (signal.aborted) return;
     listener.state("reconnecting");
-    await new Promise((go) => setTimeout(go, stream.retry));
+    if (!document.hidden) await pause(stream.retry);
   }
 }
 
 async function readOnce(stream) {
   const broken = new AbortController();
   const stop = () => broken.abort();
+  const stopIfHidden = () => document.hidden && stop();
   stream.signal.addEventListener("abort", stop);
+  document.addEventListener("visibilitychange", stopIfHidden);
   let silence = setTimeout(stop, SILENCE_MILLIS_MAX);
   try {
-    const others = stream.id === undefined ? {} : { "Last-Event-ID": stream.id };
-    const response = await fetch(stream.path, { headers: headers(others), cache: "no-store", signal: broken.signal });
+    const headers = stream.id === undefined ? {} : { "Last-Event-ID": stream.id };
+    const response = await send(stream.path, { headers, signal: broken.signal });
     if (!response.ok) throw new Refusal(response.status, await response.text());
     stream.listener.state("live");
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -50,6 +54,7 @@ async function readOnce(stream) {
   } finally {
     clearTimeout(silence);
     stream.signal.removeEventListener("abort", stop);
+    document.removeEventListener("visibilitychange", stopIfHidden);
     broken.abort();
   }
 }

@@ -11,20 +11,22 @@ const notice = document.getElementById("notice");
 
 let canRead = false;
 
+// Shows what is wrong, or without an error that it is right again.
 function problem(error) {
   const isForbidden = error?.status === 403;
-  notice.textContent = isForbidden ? "Forbidden: the token does not have the scope read." : String(error?.message ?? error);
-  notice.hidden = false;
+  notice.textContent = isForbidden ? "Forbidden: the token does not have the scope read." : String(error?.message ?? error ?? "");
+  notice.hidden = error === undefined;
 }
 
 // The address names the user, so that it can be sent to a colleague.
 function named() {
   const found = /^#user=([0-9]+)$/.exec(location.hash);
-  return found ? found[1] : undefined;
+  // JSON has no zeros in front.
+  return found ? BigInt(found[1]).toString() : undefined;
 }
 
 async function showNamed() {
-  notice.hidden = true;
+  problem();
   actions.clear();
   const id = named();
   if (!canRead || id === undefined) {
@@ -59,4 +61,4 @@ window.addEventListener("hashchange", showNamed);
 actions.start();
 user.start(actions.buttonsOfHold, problem);
 service.watchReadiness();
-access.start(opened).catch(problem);
+access.start(opened, problem);

@@ -4,6 +4,8 @@ import { Refusal, read, svg } from "./api.js";
 
 const PERIOD_MILLIS = 1_000;
 const READINESS_MILLIS = 5_000;
+// Neither waits longer than two seconds for the database: a service that is silent for longer hangs.
+const ANSWER_MILLIS_MAX = 5_000;
 
 const part = document.getElementById("service-part");
 const state = document.getElementById("charts-state");
@@ -24,7 +26,7 @@ export function show(allowed) {
 export async function watchReadiness() {
   if (!document.hidden) {
     try {
-      const response = await fetch("readyz", { cache: "no-store" });
+      const response = await fetch("readyz", { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MILLIS_MAX) });
       set(response.ok ? "ready" : "not ready", response.ok);
     } catch {
       set("no answer", false);
@@ -42,7 +44,7 @@ async function refresh(of) {
   let pause = PERIOD_MILLIS;
   if (!document.hidden) {
     try {
-      const { charts } = JSON.parse(await read("console/charts"));
+      const { charts } = JSON.parse(await read("console/charts", ANSWER_MILLIS_MAX));
       if (of !== round) return;
       document.getElementById("charts").replaceChildren(...charts.map(figure));
       note("live", true);

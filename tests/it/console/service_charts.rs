@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::browser::{Look, Tab};
+use crate::browser::{Look, Stage, Tab};
 use crate::service::TestService;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,4 +47,20 @@ async fn the_charts_move_while_the_service_works() {
     tab.until("the line has a hill", &heights).await;
     tab.close(&[]).await;
     Arc::into_inner(service).unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_is_neither_ready_nor_live() {
+    let service = TestService::start().await;
+    let tab = Tab::open(&format!("{}/console", service.url), Look::USUAL).await;
+    tab.until_text("#readiness", "ready").await;
+    tab.until_text("#charts-state", "live").await;
+    tab.stop_requests(&["*/readyz", "*/console/charts"], Stage::Sent).await;
+    tab.until_text("#charts-state", "no answer, trying again").await;
+    tab.until_text("#readiness", "no answer").await;
+    tab.let_requests_go().await;
+    tab.until_text("#readiness", "ready").await;
+    tab.until_text("#charts-state", "live").await;
+    tab.close(&[]).await;
+    service.stop().await;
 }
