@@ -2,11 +2,16 @@
 
 mod acting;
 mod hidden;
+mod holds;
 mod looks;
+mod paging;
 mod picture;
+mod refreshing;
 mod service_charts;
+mod switching;
 mod token_faults;
 mod tokens;
+mod unresolved;
 mod watching;
 
 use reqwest::Method;

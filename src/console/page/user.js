@@ -1,6 +1,6 @@
 // One user: balance, chart, open holds and history, kept up to date by the user's events.
 
-import { read, svg } from "./api.js";
+import { read, svg, visible } from "./api.js";
 import { grouped, parse, signed } from "./exact.js";
 import { watch } from "./live.js";
 
@@ -10,6 +10,7 @@ const HOLDS = 50;
 // Thousands of events a second must not be thousands of drawings.
 const DRAW_MILLIS = 150;
 const CHART_MILLIS = 1_000;
+const RETRY_MILLIS = 3_000;
 
 const element = (id) => document.getElementById(id);
 
@@ -18,43 +19,55 @@ let watching = new AbortController();
 let canAct = () => undefined;
 let report = () => {};
 
-// Which buttons a hold gets, and who hears of problems.
+// Which buttons a hold gets, and who hears of problems, and without an argument of their end.
 export function start(buttonsOfHold, problem) {
   canAct = buttonsOfHold;
   report = problem;
-  element("newest").addEventListener("click", () => turnTo(undefined));
-  element("older").addEventListener("click", () => turnTo(user?.next));
+  element("newest").addEventListener("click", () => turnTo(user, undefined));
+  element("older").addEventListener("click", () => turnTo(user, user.next));
 }
 
 export const current = () => user?.id;
 
-// Shows nobody.
+// Shows nobody. Nothing of the user before may be seen, or acted on, under the name of the next.
 export function clear() {
   watching.abort();
   user = undefined;
   element("user-part").hidden = true;
+  element("holds-region").hidden = true;
+  for (const id of ["user-title", "live", "balance", "held", "version", "balance-chart", "holds", "history", "page-note"]) {
+    element(id).replaceChildren();
+  }
 }
 
 export async function show(id) {
   clear();
   watching = new AbortController();
-  const shown = { id, before: undefined, next: undefined, newest: [], chartAt: 0 };
+  // `before` is the page on the screen, where undefined is the newest; `turns` counts such pages, `turning` the
+  // requests for one. `newest` are events that are not drawn yet, `recent` those that are.
+  const shown = { id, before: undefined, turns: 0, turning: 0, newest: [], recent: [], chartAt: 0 };
   user = shown;
   try {
-    const { balance, held, version } = parse(await read(`users/${id}`));
+    const standing = parse(await read(`users/${id}`));
     if (user !== shown) return;
-    stand({ balance, held, version });
-    element("user-title").textContent = `User ${id}`;
-    element("user-part").hidden = false;
-    await Promise.all([page(shown), holds(shown), chart(shown)]);
+    const [changes, drawn, open] = await Promise.all([readPage(shown), readChart(shown), readHolds(shown)]);
+    if (user !== shown) return;
+    stand(standing);
+    showPage(shown, changes);
+    showChart(drawn);
+    showHolds(shown, open);
   } catch (error) {
-    if (user === shown) report(error);
+    if (user !== shown) return;
+    clear();
+    report(error);
     return;
   }
-  if (user !== shown) return;
+  element("user-title").textContent = `User ${id}`;
+  element("user-part").hidden = false;
   const listener = {
     event: (name, data) => take(shown, name, data),
     state: (text) => {
+      if (shown !== user) return;
       element("live").textContent = text;
       element("live").className = text === "live" ? "good" : "bad";
     },
@@ -86,6 +99,7 @@ function draw(shown) {
   if (shown !== user) return;
   const entries = shown.newest.slice(-PAGE).map(parse).reverse();
   shown.newest = [];
+  shown.recent = [...entries, ...shown.recent].slice(0, PAGE);
   stand(entries[0]);
   if (shown.before === undefined) {
     // The page may have been read after some of these entries were made.
@@ -94,78 +108,132 @@ function draw(shown) {
     const known = [...element("history").rows].filter(isOlder).slice(0, PAGE - entries.length);
     const rows = entries.map(row);
     rows.forEach((one) => one.classList.add("new"));
-    element("history").replaceChildren(...rows, ...known);
-    const oldest = element("history").lastElementChild;
-    shown.next = oldest?.dataset.version === "1" ? undefined : oldest?.dataset.version;
-    element("older").disabled = shown.next === undefined;
+    showRows(shown, [...rows, ...known]);
   }
-  refreshLater(shown);
+  refreshLater(shown, Math.max(0, shown.chartAt + CHART_MILLIS - Date.now()));
 }
 
-// The chart and the holds need a request each, so they are at most a second late.
-function refreshLater(shown) {
-  if (shown.refreshing !== undefined) return;
-  const wait = Math.max(0, shown.chartAt + CHART_MILLIS - Date.now());
-  shown.refreshing = setTimeout(async () => {
-    shown.refreshing = undefined;
-    if (shown !== user) return;
-    try {
-      const hasNewHolds = shown.hasNewHolds;
-      shown.hasNewHolds = false;
-      await Promise.all([chart(shown), hasNewHolds ? holds(shown) : undefined]);
-    } catch (error) {
-      if (shown === user) report(error);
-    }
-  }, wait);
+// The chart and the holds need a request each, so they are at most a second late. One refresh runs at a time, so
+// that no older answer comes after a newer one.
+function refreshLater(shown, wait) {
+  shown.isStale = true;
+  if (shown.isRefreshing) return;
+  shown.isRefreshing = true;
+  setTimeout(() => refresh(shown), wait);
 }
 
-async function turnTo(before) {
-  const shown = user;
-  shown.before = before;
+async function refresh(shown) {
+  await visible();
+  if (shown !== user) return;
+  const { hasNewHolds, turns } = shown;
+  shown.isStale = false;
+  shown.hasNewHolds = false;
+  let wait = CHART_MILLIS;
   try {
-    await Promise.all([page(shown), chart(shown)]);
+    const [drawn, open] = await Promise.all([readChart(shown, shown.before), hasNewHolds ? readHolds(shown) : undefined]);
+    if (shown !== user) return;
+    if (open) showHolds(shown, open);
+    if (turns === shown.turns) showChart(drawn);
+    else shown.isStale = true;
+    if (shown.hasFailed) report();
+    shown.hasFailed = false;
   } catch (error) {
+    if (shown !== user) return;
     report(error);
+    shown.hasFailed = true;
+    shown.hasNewHolds ||= hasNewHolds;
+    shown.isStale ||= !error.isFinal;
+    wait = RETRY_MILLIS;
+  }
+  shown.isRefreshing = false;
+  if (shown.isStale) refreshLater(shown, wait);
+}
+
+// What was clicked last is shown, in whichever order the answers come. Until then the page stays as it is.
+async function turnTo(shown, before) {
+  shown.turning += 1;
+  const { turning } = shown;
+  const isWanted = () => shown === user && turning === shown.turning;
+  try {
+    const [changes, drawn] = await Promise.all([readPage(shown, before), readChart(shown, before)]);
+    if (!isWanted()) return;
+    shown.turns += 1;
+    shown.before = before;
+    showPage(shown, changes);
+    showChart(drawn);
+    report();
+    // Events may have come since the chart was read.
+    if (before === undefined) refreshLater(shown, CHART_MILLIS);
+  } catch (error) {
+    if (isWanted()) report(error);
   }
 }
 
-const from = ({ before }) => (before === undefined ? "" : `&before=${before}`);
+const from = (before) => (before === undefined ? "" : `&before=${before}`);
 
-async function page(shown) {
-  const { changes, next } = parse(await read(`users/${shown.id}/changes?limit=${PAGE}${from(shown)}`));
-  if (shown !== user) return;
-  shown.next = next ?? undefined;
-  element("history").replaceChildren(...changes.map(row));
-  element("older").disabled = shown.next === undefined;
-  element("newest").disabled = shown.before === undefined;
-  element("page-note").textContent = shown.before === undefined ? "The newest entries, live." : `Before version ${grouped(shown.before)}.`;
+async function readPage({ id }, before) {
+  return parse(await read(`users/${id}/changes?limit=${PAGE}${from(before)}`)).changes;
 }
 
-async function chart(shown) {
+function readChart(shown, before) {
   shown.chartAt = Date.now();
-  const drawn = await read(`console/users/${shown.id}/balance?limit=${CHART}${from(shown)}`);
-  if (shown === user) element("balance-chart").replaceChildren(svg(drawn));
+  return read(`console/users/${shown.id}/balance?limit=${CHART}${from(before)}`);
 }
 
-async function holds(shown) {
-  const found = parse(await read(`users/${shown.id}/holds?state=open&limit=${HOLDS}`));
-  if (shown !== user) return;
-  const rows = found.holds.map((hold) => {
-    const line = cells([
-      [hold.hold, "number"], [grouped(hold.amount), "number"], [moment(hold.expiresAt).slice(0, 19)], [hold.reference ?? "", "details"],
-    ]);
-    const acts = line.insertCell();
-    acts.className = "acts";
-    acts.append(...(canAct(shown.id, hold.hold) ?? []));
-    return line;
-  });
-  // A button that has the focus keeps it, where nothing has changed.
-  const text = found.holds.map(({ hold, amount }) => `${hold} ${amount}`).join();
-  if (shown.holdsShown !== text) element("holds").replaceChildren(...rows);
-  shown.holdsShown = text;
+async function readHolds({ id }) {
+  return parse(await read(`users/${id}/holds?state=open&limit=${HOLDS}`));
+}
+
+function showPage(shown, changes) {
+  const isNewest = shown.before === undefined;
+  // Events may have come since the page was read.
+  const last = BigInt(changes[0]?.version ?? 0);
+  const since = isNewest ? shown.recent.filter(({ version }) => BigInt(version) > last) : [];
+  showRows(shown, [...since, ...changes].slice(0, PAGE).map(row));
+  element("newest").disabled = isNewest;
+  element("page-note").textContent = isNewest ? "The newest entries, live." : `Before version ${grouped(shown.before)}.`;
+}
+
+// Versions begin at 1, so the last page is known by it.
+function showRows(shown, rows) {
+  element("history").replaceChildren(...rows);
+  const oldest = rows.at(-1)?.dataset.version;
+  shown.next = oldest === "1" ? undefined : oldest;
+  element("older").disabled = shown.next === undefined;
+}
+
+function showChart(drawn) {
+  element("balance-chart").replaceChildren(svg(drawn));
+}
+
+// The row of a hold stays the same as long as it is open, with its place under the pointer and with the focus.
+function showHolds(shown, found) {
+  const list = element("holds");
+  const known = new Map([...list.rows].map((line) => [line.dataset.hold, line]));
+  const rows = found.holds.map((hold) => known.get(hold.hold) ?? rowOfHold(shown, hold));
+  for (const line of known.values()) {
+    if (!rows.includes(line)) line.remove();
+  }
+  // Both are in the same order. A row that is put where it is already would lose the focus.
+  let place = list.firstElementChild;
+  for (const line of rows) {
+    if (line === place) place = place.nextElementSibling;
+    else list.insertBefore(line, place);
+  }
   element("no-holds").hidden = rows.length > 0;
   element("holds-region").hidden = rows.length === 0;
   element("more-holds").hidden = found.next === null;
+}
+
+function rowOfHold(shown, hold) {
+  const line = cells([
+    [hold.hold, "number"], [grouped(hold.amount), "number"], [moment(hold.expiresAt).slice(0, 19)], [hold.reference ?? "", "details"],
+  ]);
+  line.dataset.hold = hold.hold;
+  const acts = line.insertCell();
+  acts.className = "acts";
+  acts.append(...(canAct(shown.id, hold) ?? []));
+  return line;
 }
 
 function row(entry) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use reqwest::Method;
 
 use crate::browser::{Look, Tab};
-use crate::console::looked_up;
+use crate::console::{looked_up, until_holds};
 use crate::service::{TestService, read};
 
 /// Where the pictures are, for those who want to see them.
@@ -43,13 +43,14 @@ async fn the_page_fits_narrow_and_dark_screens() {
 #[tokio::test]
 async fn everything_can_be_done_with_the_keyboard() {
     let service = TestService::start().await;
+    let user = service.user_with(100).await;
     let tab = Tab::open(&format!("{}/console", service.url), Look::USUAL).await;
     tab.until("the form is there", "document.querySelector('#lookup').checkVisibility()").await;
     tab.press("Tab").await;
     assert_eq!(tab.value("document.activeElement.id").await, "user");
-    tab.value("document.activeElement.value = '1'").await;
+    tab.type_text(&user.to_string()).await;
     tab.press("Enter").await;
-    tab.until_text("#user-title", "User 1").await;
+    tab.until_text("#user-title", &format!("User {user}")).await;
     tab.until_text("#live", "live").await;
     let mut visited = Vec::new();
     for _ in 0..16 {
@@ -83,6 +84,28 @@ async fn everything_can_be_done_with_the_keyboard() {
     let unnamed = "[...document.querySelectorAll('input, button')].filter((it) => \
                    !it.labels?.length && !it.innerText && !it.ariaLabel).length";
     assert_eq!(tab.value(unnamed).await, 0, "fields without a label");
+
+    tab.tab_to("#change [name=amount]").await;
+    tab.type_text("-30").await;
+    tab.press("Enter").await;
+    tab.until_text("#body", r#"{"balance":70}"#).await;
+    tab.tab_to("#retry").await;
+    for _ in 0..2 {
+        tab.press("Enter").await;
+        tab.until_text("#status", "200, replayed: the answer of the first time").await;
+        assert_eq!(tab.value("document.activeElement.id").await, "retry", "it keeps the focus");
+    }
+    tab.tab_to("#hold [name=amount]").await;
+    tab.type_text("50").await;
+    tab.press("Enter").await;
+    until_holds(&tab, 1).await;
+    tab.tab_to("#holds .acts button").await;
+    tab.press("Enter").await;
+    assert_eq!(tab.value("document.activeElement.innerText").await, "Capture 50?");
+    tab.press("Enter").await;
+    tab.until_text("#body", r#"{"captured":50,"balance":20,"held":0}"#).await;
+    until_holds(&tab, 0).await;
+    assert_eq!(service.balance_of(user).await, 20);
     tab.close(&[]).await;
     service.stop().await;
 }
