@@ -177,13 +177,13 @@ async fn a_key_that_is_in_use_elsewhere_is_a_409_at_once() {
     assert_eq!(results.next().await, Some(accepted(9)));
     // And a key that is in use here is a 409 elsewhere.
     sender.send(&keyed(user, -1, "mine")).await;
-    until("the stream's change is on its way", async || {
-        let change = json!({ "userId": user, "amount": -1, "key": "mine" });
-        let body = json!({ "changes": [change] });
-        let (_, text) = read(service.send(Method::POST, "/changes", Some(body)).await).await;
-        text.contains(RUNNING)
-    })
-    .await;
+    // Not found out by sending the same key: that might come first, and be what is on its way.
+    until("the stream's change is on its way", async || waiting_for_locks(&service).await == 2)
+        .await;
+    let change = json!({ "userId": user, "amount": -1, "key": "mine" });
+    let body = json!({ "changes": [change] });
+    let (_, text) = read(service.send(Method::POST, "/changes", Some(body)).await).await;
+    assert!(text.contains(RUNNING), "{text}");
     lock.rollback().await.unwrap();
     assert_eq!(first.await.unwrap().0.0, 200);
     assert!(results.next().await.unwrap()["balance"].is_number());
