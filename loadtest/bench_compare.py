@@ -18,6 +18,7 @@ from compare import calibration, conditions, page, peers, record, rounds
 from compare.record import Record
 from compare.scenarios import scenarios
 from compare.sides import SIDES
+from compare.summary import failure_of
 from hot import command, processes
 from hot.arena import Arena
 from hot.measure import tell
@@ -61,7 +62,7 @@ def measure(stack: ExitStack, options: argparse.Namespace) -> bool:
             for path in [raw, *page.write(record.load(raw), options.out, programs(options))]:
                 print(path)
     ours = {side.id for side in SIDES if side.kind == "ours"}
-    return not any(run["failure"] for run in found.runs if run["side"] in ours)
+    return not any(failure_of(run) for run in found.runs if run["side"] in ours)
 
 
 def measure_all(stack: ExitStack, options: argparse.Namespace, found: Record):

@@ -37,6 +37,13 @@ class Cell:
         return sum(run[key] for run in self.runs)
 
 
+def failure_of(run: dict) -> str | None:
+    """Why a run has no figures. None if it has."""
+    if run["failure"] or run.get("requests") != 0:
+        return run["failure"]
+    return "nothing was answered before the run ended"
+
+
 def at(run: dict, keys: tuple[str, ...]):
     value = run
     for key in keys:
@@ -64,15 +71,15 @@ class Summary:
         ]
         if not runs:
             return Cell([], absent=self._absent.get((scenario, side), "not measured"))
-        failure = next((run["failure"] for run in runs if run["failure"]), None)
-        return Cell([run for run in runs if not run["failure"]], failure=failure)
+        failure = next((failure_of(run) for run in runs if failure_of(run)), None)
+        return Cell([run for run in runs if not failure_of(run)], failure=failure)
 
     def kinds(self, *kinds: str) -> list[dict]:
         return [side for side in self.sides if side["kind"] in kinds]
 
     def failures(self) -> list[dict]:
         """The runs that failed."""
-        return [run for run in self.raw["runs"] if run["failure"]]
+        return [run for run in self.raw["runs"] if failure_of(run)]
 
     def name(self, side: str) -> str:
         return next(each["name"] for each in self.sides if each["id"] == side)

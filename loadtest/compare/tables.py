@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .published import PUBLISHED
-from .summary import Cell, Spread, Summary
+from .summary import Cell, Spread, Summary, failure_of
 
 ABSENT = "–"
 
@@ -113,7 +113,7 @@ def failures(summary: Summary) -> list[tuple[str, ...]]:
     for run in summary.failures():
         level = f"{run['level']:,}" if run["level"] else ""
         side = summary.name(run["side"])
-        rows.append((run["scenario"], level, side, str(run["round"] + 1), run["failure"]))
+        rows.append((run["scenario"], level, side, str(run["round"] + 1), failure_of(run)))
     return rows if len(rows) > 1 else []
 
 

@@ -51,6 +51,11 @@ class Medians(unittest.TestCase):
         self.assertIsNone(cell.of("per_second"))
         self.assertEqual(tables.words(cell, "per_second"), "FAILED")
 
+    def test_a_run_without_any_answer_has_failed(self):
+        key = {"scenario": "hot", "side": "self", "level": 0}
+        raw = {"sides": [], "scenarios": [], "absent": [], "runs": [key | run(0, requests=0)]}
+        self.assertEqual(tables.words(Summary(raw).cell("hot", "self"), "per_second"), "FAILED")
+
 
 class Costs(unittest.TestCase):
     STAT = "42 (a ) b) S 7 1 1 0 -1 4194304 9 9 9 9 100 50 30 20 20 0 1 0 5 6 7"
