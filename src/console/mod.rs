@@ -32,7 +32,7 @@ pub struct File {
 }
 
 /// The files that the page needs.
-pub const FILES: [File; 9] = [
+pub const FILES: [File; 10] = [
     File { name: "console.css", content: include_str!("page/console.css") },
     File { name: "access.js", content: include_str!("page/access.js") },
     File { name: "actions.js", content: include_str!("page/actions.js") },
@@ -40,6 +40,7 @@ pub const FILES: [File; 9] = [
     File { name: "exact.js", content: include_str!("page/exact.js") },
     File { name: "live.js", content: include_str!("page/live.js") },
     File { name: "page.js", content: include_str!("page/page.js") },
+    File { name: "rows.js", content: include_str!("page/rows.js") },
     File { name: "service.js", content: include_str!("page/service.js") },
     File { name: "user.js", content: include_str!("page/user.js") },
 ];

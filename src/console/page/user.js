@@ -1,8 +1,9 @@
 // One user: balance, chart, open holds and history, kept up to date by the user's events.
 
 import { read, svg, visible } from "./api.js";
-import { grouped, parse, signed } from "./exact.js";
+import { grouped, parse } from "./exact.js";
 import { watch } from "./live.js";
+import { rowOfEntry, rowOfHold } from "./rows.js";
 
 const PAGE = 25;
 const CHART = 500;
@@ -106,7 +107,7 @@ function draw(shown) {
     const oldestNew = BigInt(entries.at(-1).version);
     const isOlder = (line) => BigInt(line.dataset.version) < oldestNew;
     const known = [...element("history").rows].filter(isOlder).slice(0, PAGE - entries.length);
-    const rows = entries.map(row);
+    const rows = entries.map(rowOfEntry);
     rows.forEach((one) => one.classList.add("new"));
     showRows(shown, [...rows, ...known]);
   }
@@ -189,7 +190,7 @@ function showPage(shown, changes) {
   // Events may have come since the page was read.
   const last = BigInt(changes[0]?.version ?? 0);
   const since = isNewest ? shown.recent.filter(({ version }) => BigInt(version) > last) : [];
-  showRows(shown, [...since, ...changes].slice(0, PAGE).map(row));
+  showRows(shown, [...since, ...changes].slice(0, PAGE).map(rowOfEntry));
   element("newest").disabled = isNewest;
   element("page-note").textContent = isNewest ? "The newest entries, live." : `Before version ${grouped(shown.before)}.`;
 }
@@ -210,7 +211,7 @@ function showChart(drawn) {
 function showHolds(shown, found) {
   const list = element("holds");
   const known = new Map([...list.rows].map((line) => [line.dataset.hold, line]));
-  const rows = found.holds.map((hold) => known.get(hold.hold) ?? rowOfHold(shown, hold));
+  const rows = found.holds.map((hold) => known.get(hold.hold) ?? rowOfHold(hold, canAct(shown.id, hold)));
   for (const line of known.values()) {
     if (!rows.includes(line)) line.remove();
   }
@@ -224,42 +225,3 @@ function showHolds(shown, found) {
   element("holds-region").hidden = rows.length === 0;
   element("more-holds").hidden = found.next === null;
 }
-
-function rowOfHold(shown, hold) {
-  const line = cells([
-    [hold.hold, "number"], [grouped(hold.amount), "number"], [moment(hold.expiresAt).slice(0, 19)], [hold.reference ?? "", "details"],
-  ]);
-  line.dataset.hold = hold.hold;
-  const acts = line.insertCell();
-  acts.className = "acts";
-  acts.append(...(canAct(shown.id, hold) ?? []));
-  return line;
-}
-
-function row(entry) {
-  const details = [
-    entry.hold && `hold ${entry.hold}`,
-    entry.heldAmount !== "0" && `held ${signed(entry.heldAmount)}`,
-    entry.peer && `user ${entry.peer.user}, version ${entry.peer.version}`,
-    entry.reference && `“${entry.reference}”`,
-    entry.key && `key ${entry.key}`,
-  ];
-  const line = cells([
-    [grouped(entry.version), "number"], [moment(entry.createdAt)], [entry.kind], [signed(entry.amount), "number"],
-    [grouped(entry.balance), "number"], [grouped(entry.held), "number"], [details.filter(Boolean).join(" · "), "details"],
-  ]);
-  line.dataset.version = entry.version;
-  return line;
-}
-
-function cells(texts) {
-  const line = document.createElement("tr");
-  for (const [text, kind] of texts) {
-    const cell = line.insertCell();
-    cell.textContent = text;
-    if (kind) cell.className = kind;
-  }
-  return line;
-}
-
-const moment = (text) => text.replace("T", " ").replace(/\d{3}Z$/, "");
