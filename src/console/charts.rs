@@ -203,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn each_series_has_a_colour_in_light_and_in_dark() {
+        let style = crate::console::FILES.iter().find(|file| file.name == "console.css").unwrap();
+        let most = PLANS.iter().map(|plan| plan.series.len()).max().unwrap();
+        for number in 0..most {
+            let colour = format!("--chart-series-{number}:");
+            assert_eq!(style.content.matches(&colour).count(), 2, "{colour}");
+        }
+    }
+
+    #[test]
     fn a_second_without_a_value_is_a_gap() {
         let points = [(-4.0, Some(1.0)), (-3.0, Some(2.0)), (-2.0, None), (-1.0, Some(3.0))];
         let lengths: Vec<_> = runs(&points).iter().map(Vec::len).collect();
